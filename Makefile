@@ -1,0 +1,60 @@
+# `make` alone lists what there is. Everything runs in .venv, which `make env` builds from the pinned requirements.
+
+VENV := .venv
+PYTHON ?= $(shell for each in python3.13 python3.12 python3.11 python3; do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$each" && break; done)
+UV := $(shell command -v uv 2>/dev/null)
+STAMP := $(VENV)/.installed
+USABLE := -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+
+.DEFAULT_GOAL := help
+.PHONY: help env up demo check test faults test-containers test-compose format clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## Build .venv from requirements-dev.txt (hashes checked); does nothing while that is unchanged
+
+$(STAMP): requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found; make PYTHON=... names one." >&2; exit 1; }
+ifneq ($(UV),)
+	@$(VENV)/bin/python $(USABLE) || { rm -rf $(VENV) && "$(UV)" venv --quiet --python "$(PYTHON)" $(VENV); }
+	"$(UV)" pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements-dev.txt
+else
+	@{ $(VENV)/bin/python $(USABLE) && $(VENV)/bin/python -m pip --version >/dev/null 2>&1; } \
+	|| { rm -rf $(VENV) && "$(PYTHON)" -m venv $(VENV); } \
+	|| { echo "$(PYTHON) cannot make a virtual environment (Debian: install python3-venv)." >&2; exit 1; }
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+endif
+	@touch $@
+
+up: env ## Run everything in the foreground: private PostgreSQL and RabbitMQ, API, relay, maintenance, workers
+	@$(VENV)/bin/python -m devstack up
+
+demo: env ## The same with a real load run to its end, and its account checked
+	@$(VENV)/bin/python -m devstack demo
+
+check: env ## Format, lint, types, import rules
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+test: check ## check, then every test
+	$(VENV)/bin/pytest
+
+test-containers: env ## The integration tests on PostgreSQL and RabbitMQ in containers; needs a Docker engine
+	$(VENV)/bin/pytest --servers=containers tests/integration
+
+test-compose: env ## Build the image and try the whole Docker Compose stack out; needs a Docker engine
+	$(VENV)/bin/pytest tests/compose
+
+faults: env ## Every fault scenario with three seeds on 20,000 tasks; takes hours (FAULTS="--tasks 2000 --scenario storm")
+	$(VENV)/bin/python -m tests.faults --seed 1 --seed 2 --seed 3 $(FAULTS)
+
+format: env ## Format, and mend what the linter can mend
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## Stop what `make up` left running and remove its data (.venv stays)
+	@"$(PYTHON)" -m devstack clean

@@ -1,0 +1,117 @@
+"""A handler: the function that runs a task type, with its options and the shape of its payload."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, Final, NotRequired, get_args, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic.errors import PydanticSchemaGenerationError
+from typing_extensions import TypedDict  # pydantic reads typing's own only from Python 3.12 on
+
+from aftercommit.context import Context
+from aftercommit.errors import InvalidPayload
+
+TYPE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,199}$"
+LONGEST_TIMEOUT_SECONDS: Final = 604_800
+"""A week."""
+
+
+class Handler:
+    """A decorated function. It can still be called as before, in tests for instance.
+
+    ``timeout_seconds`` and ``max_retries`` are None where the settings decide; a task's own option wins over both.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        type: str,
+        timeout_seconds: float | None,
+        max_retries: int | None,
+        isolated: bool,
+    ) -> None:
+        self.function = function
+        self.type = type
+        self.timeout_seconds = timeout_seconds
+        self.max_retries = max_retries
+        self.isolated = isolated
+        self.is_async = inspect.iscoroutinefunction(function)
+        self._context_parameter, self._payload = _read_signature(function, type)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<handler of {self.type}: {self.function.__module__}.{self.function.__qualname__}>"
+
+    def arguments(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
+        """The keyword arguments of a call. Raises InvalidPayload that names each field that does not fit."""
+        try:
+            arguments: dict[str, Any] = dict(self._payload.validate_python(payload))
+        except ValidationError as error:
+            flaws = "; ".join(_describe(flaw) for flaw in error.errors(include_url=False))
+            raise InvalidPayload(f"the payload does not fit {self.type}: {flaws}") from None
+        if self._context_parameter is not None:
+            arguments[self._context_parameter] = context
+        return arguments
+
+
+def task(
+    type: str, *, timeout_seconds: float | None = None, max_retries: int | None = None, isolated: bool = False
+) -> Callable[[Callable[..., Any]], Handler]:
+    """Make an async or a sync function the handler of ``type``.
+
+    Its parameters are the payload's keys, checked with pydantic at the call; one annotated ``Context`` gets the
+    context instead. What it returns must be JSON and becomes the task's result. ``isolated`` runs each attempt in a
+    process of its own, which is killed when it does not end at its timeout: for code that may crash, hang or eat
+    memory, at the price of some tens of milliseconds.
+
+    Raises ValueError or TypeError at import for options or a signature that cannot work.
+    """
+    if not re.fullmatch(TYPE_PATTERN, type):
+        raise ValueError(f"{type!r} is not a task type: a letter, then up to 199 of letters, digits and _ . : / -")
+    if timeout_seconds is not None and not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise ValueError(
+            f"timeout_seconds of {type} is {timeout_seconds!r}: give seconds above 0, up to {LONGEST_TIMEOUT_SECONDS}"
+        )
+    if max_retries is not None and max_retries < 0:
+        raise ValueError(f"max_retries of {type} is {max_retries!r}: give a whole number from 0 on")
+
+    def decorate(function: Callable[..., Any]) -> Handler:
+        return Handler(function, type=type, timeout_seconds=timeout_seconds, max_retries=max_retries, isolated=isolated)
+
+    return decorate
+
+
+def _read_signature(function: Callable[..., Any], type: str) -> tuple[str | None, TypeAdapter[Any]]:
+    """The name of the context's parameter, and the payload's shape as a TypedDict.
+
+    A TypedDict, not a model: its keys may be named like anything, and absent ones stay absent, so that the
+    function's own defaults apply.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    context_parameter: str | None = None
+    fields: dict[str, Any] = {}
+    extra = False
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints.get(name, Any)
+        if hint is Context or Context in get_args(hint):
+            context_parameter = name
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            extra = True
+        elif parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
+            raise TypeError(f"the handler of {type} takes {name!r} by position; payload keys are given by name")
+        else:
+            fields[name] = hint if parameter.default is inspect.Parameter.empty else NotRequired[hint]
+    config = ConfigDict(extra="allow" if extra else "forbid")
+    payload = with_config(config)(TypedDict("Payload", fields))  # type: ignore[operator]  # built at run time
+    try:
+        return context_parameter, TypeAdapter(payload)
+    except PydanticSchemaGenerationError as error:
+        raise TypeError(f"the handler of {type} has a parameter that pydantic cannot check: {error}") from None
+
+
+def _describe(flaw: Any) -> str:
+    return f"{'.'.join(str(part) for part in flaw['loc']) or 'payload'}: {flaw['msg']}"

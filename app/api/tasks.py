@@ -1,0 +1,195 @@
+"""``/v1/tasks``: submit, look up, steer."""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+
+from app import json_text, task_error
+from app.api.body import documented, json_body
+from app.api.problems import BODY_ERRORS, SUBMIT_ERRORS, TASK_ERRORS, invalid, responses
+from app.api.schemas import (
+    KEY_PATTERN,
+    AttemptOut,
+    AttemptsOut,
+    BatchIn,
+    CompletionIn,
+    TaskIn,
+    TaskOut,
+    TaskPage,
+    TaskQuery,
+    TasksOut,
+    WaitQuery,
+)
+from app.api.services import Served, Services
+from app.api.submit import commit, prepare, replay, request_key
+from app.db import tasks
+from app.db.engine import single_statement, transaction
+from app.db.tasks import TaskFilter
+from app.errors import FieldError, TaskNotFound, WrongState
+from app.lifecycle import FINAL, WAITING, Status
+
+router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=KEY_PATTERN,
+        description="Up to 200 visible ASCII characters, held for 24 h: the same key and body returns the first tasks",
+    ),
+]
+REPLAYED: Final = "Idempotency-Replayed"
+CREATED: Final[dict[int | str, dict[str, Any]]] = {
+    201: {
+        "headers": {
+            REPLAYED: {
+                "description": "true: these are the tasks of an earlier request with this Idempotency-Key",
+                "schema": {"type": "string", "const": "true"},
+            }
+        }
+    }
+}
+
+
+@router.post("", status_code=201, responses=CREATED | responses(*SUBMIT_ERRORS), openapi_extra=documented(TaskIn))
+async def submit_task(
+    wanted: Annotated[TaskIn, Depends(json_body(TaskIn))], services: Served, response: Response, key: Key = None
+) -> TaskOut:
+    """Commit one task. It will run."""
+    return (await _submit([wanted], services, response, key=key, batch=False))[0]
+
+
+@router.post(
+    "/batch", status_code=201, responses=CREATED | responses(*SUBMIT_ERRORS), openapi_extra=documented(BatchIn)
+)
+async def submit_batch(
+    wanted: Annotated[BatchIn, Depends(json_body(BatchIn))], services: Served, response: Response, key: Key = None
+) -> TasksOut:
+    """Commit up to 10,000 tasks in one transaction, all or none. They come back in the order they were given in."""
+    return TasksOut(tasks=await _submit(wanted.tasks, services, response, key=key, batch=True))
+
+
+async def _submit(
+    wanted: list[TaskIn], services: Services, response: Response, *, key: str | None, batch: bool
+) -> list[TaskOut]:
+    new = prepare(wanted, services, batch=batch)
+    request = request_key(key, "batch" if batch else "one", wanted)
+    submitted = await commit(new, services, key=request)
+    if submitted is None and request is not None:
+        submitted = await replay(services, request)
+        response.headers[REPLAYED] = "true"
+    return submitted or []
+
+
+@router.get("", responses=responses())
+async def list_tasks(query: Annotated[TaskQuery, Query()], services: Served) -> TaskPage:
+    """Tasks, newest first, a page at a time."""
+    wanted = TaskFilter(**query.model_dump(exclude={"cursor", "limit"}))
+    before = UUID(query.cursor) if query.cursor else None
+    async with single_statement(services.engine) as connection:
+        rows = await tasks.list_newest(connection, wanted, before=before, limit=query.limit + 1)
+    page = rows[: query.limit]
+    more = len(rows) > query.limit
+    return TaskPage(tasks=[TaskOut.model_validate(row) for row in page], next_cursor=page[-1].id.hex if more else None)
+
+
+@router.get("/{task_id:uuid}", responses=responses(TaskNotFound))
+async def get_task(task_id: UUID, query: Annotated[WaitQuery, Query()], services: Served) -> TaskOut:
+    """One task; with ``wait``, as soon as it is final or the seconds are over."""
+    task = await _get(services, task_id)
+    if query.wait and task.status not in FINAL:
+        await services.watch.wait(task_id, query.wait)
+        task = await _get(services, task_id)
+    return task
+
+
+@router.get("/{task_id:uuid}/attempts", responses=responses(TaskNotFound))
+async def list_attempts(task_id: UUID, services: Served) -> AttemptsOut:
+    """Every attempt of a task, oldest first, with its error."""
+    async with transaction(services.engine) as connection:
+        recorded = [AttemptOut.model_validate(row) for row in await tasks.list_attempts(connection, task_id)]
+    task = await _get(services, task_id)
+    return AttemptsOut(attempts=[*recorded, *_latest_attempt(task, recorded)])
+
+
+def _latest_attempt(task: TaskOut, recorded: list[AttemptOut]) -> list[AttemptOut]:
+    """The attempt that only the task's own row tells of: one that runs, or that succeeded."""
+    if task.attempt == 0 or any(attempt.attempt == task.attempt for attempt in recorded):
+        return []
+    outcome = task.status if task.status in (Status.RUNNING, Status.SUCCEEDED) else "completed"
+    return [
+        AttemptOut(
+            attempt=task.attempt,
+            outcome=outcome,
+            worker=task.worker,
+            started_at=task.started_at,
+            finished_at=task.finished_at,
+            # While it runs, the task still shows why the attempt before did not succeed.
+            error=None if task.status is Status.RUNNING else task.error,
+        )
+    ]
+
+
+@router.post("/{task_id:uuid}/cancel", responses=responses(*TASK_ERRORS))
+async def cancel_task(task_id: UUID, services: Served) -> TaskOut:
+    """Cancel a task that waits. One that runs is not stopped: 409."""
+    async with single_statement(services.engine) as connection:
+        done = await tasks.cancel(connection, task_id)
+    return await _changed(services, task_id, done, verb="cancelled", allowed=WAITING)
+
+
+@router.post("/{task_id:uuid}/retry", responses=responses(*TASK_ERRORS))
+async def retry_task(task_id: UUID, services: Served) -> TaskOut:
+    """Send a final task out again, with all its retries before it."""
+    async with single_statement(services.engine) as connection:
+        done = await tasks.resubmit(connection, task_id)
+    services.outbox_signal.send()
+    return await _changed(services, task_id, done, verb="sent out again", allowed=FINAL)
+
+
+@router.post(
+    "/{task_id:uuid}/complete", responses=responses(*TASK_ERRORS, *BODY_ERRORS), openapi_extra=documented(CompletionIn)
+)
+async def complete_task(
+    task_id: UUID, wanted: Annotated[CompletionIn, Depends(json_body(CompletionIn))], services: Served
+) -> TaskOut:
+    """Record an outcome by hand, for work that was finished elsewhere. A worker's own outcome then no longer counts."""
+    result, error, reason = None, None, ""
+    if (failure := wanted.failure) is None:
+        result = _result_text(wanted.result, services)
+    else:
+        error = task_error.dump(failure.type, failure.message)
+        reason = f"recorded by hand: {failure.type}: {failure.message}"
+    async with single_statement(services.engine) as connection:
+        done = await tasks.complete(connection, task_id, result=result, error=error, reason=reason)
+    services.outbox_signal.send()
+    allowed = tuple(status for status in Status if status not in FINAL)
+    return await _changed(services, task_id, done, verb="completed", allowed=allowed)
+
+
+def _result_text(result: Any, services: Services) -> str:
+    text = json_text.dump(result)
+    limit = services.settings.api_max_payload_bytes
+    if len(text.encode()) > limit:
+        raise invalid(FieldError("#/result", f"is larger than API_MAX_PAYLOAD_BYTES, {limit}"))
+    return text
+
+
+async def _changed(services: Services, task_id: UUID, done: bool, *, verb: str, allowed: tuple[Status, ...]) -> TaskOut:
+    task = await _get(services, task_id)
+    if not done:
+        raise WrongState(f"Task {task_id} is {task.status}; only a task that is {_either(allowed)} can be {verb}.")
+    return task
+
+
+def _either(statuses: tuple[Status, ...]) -> str:
+    return f"{', '.join(statuses[:-1])} or {statuses[-1]}"
+
+
+async def _get(services: Services, task_id: UUID) -> TaskOut:
+    async with single_statement(services.engine) as connection:
+        rows = await tasks.get(connection, [task_id])
+    if not rows:
+        raise TaskNotFound(f"There is no task {task_id}.")
+    return TaskOut.model_validate(rows[0])

@@ -1,0 +1,1 @@
+"""Everything that knows RabbitMQ: connection, topology, messages, publishing, consuming, looking."""

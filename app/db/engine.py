@@ -1,0 +1,90 @@
+"""The way to Postgres: one engine per process, and a transaction that turns lost connections into one error."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.config import Settings
+from app.errors import DatabaseUnavailable
+
+
+def create_engine(settings: Settings, *, application: str) -> AsyncEngine:
+    """An engine whose connections time out instead of hanging and name their role in ``pg_stat_activity``."""
+    return create_async_engine(
+        settings.database_url,
+        pool_size=settings.postgres_pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        # A connection that a restart killed is replaced at checkout instead of failing its first statement.
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": 5,
+            "command_timeout": 30,
+            "server_settings": {"application_name": f"aftercommit-{application}", "jit": "off"},
+        },
+    )
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that commits at the end of the block.
+
+    Raises DatabaseUnavailable when Postgres cannot be reached or went away; whether a commit under way took effect
+    is then unknown, so what runs in it must bear being run again.
+    """
+    with _translated():
+        async with engine.begin() as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def single_statement(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection on which each statement is its own transaction: one round trip instead of three."""
+    with _translated():
+        async with engine.connect() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if is_outage(error):
+            raise DatabaseUnavailable("Postgres cannot be reached right now. Try again.") from error
+        raise
+
+
+_OUTAGE_CLASSES: Final = ("08", "28", "3D", "53", "57")
+"""SQLSTATE classes: connection, login, no such database, out of resources, stopped by an operator."""
+
+_TRY_AGAIN: Final = frozenset({"40001", "40P01"})
+"""Serialization failure and deadlock."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether ``error`` says that Postgres is away, starting or stopping, rather than that a statement is wrong."""
+    if isinstance(error, DBAPIError):
+        # A value that does not fit its parameter is an interface error of asyncpg's, too.
+        broken = isinstance(error, InterfaceError) and not isinstance(_cause(error), asyncpg.DataError)
+        return error.connection_invalidated or broken or _is_outage_state(error.orig)
+    if isinstance(error, asyncpg.PostgresError):
+        return _is_outage_state(error)
+    return isinstance(
+        error, OSError | asyncio.TimeoutError | PoolTimeout | asyncpg.InterfaceError | asyncpg.InternalClientError
+    )
+
+
+def _cause(error: DBAPIError) -> BaseException | None:
+    return error.orig.__cause__ if error.orig is not None else None
+
+
+def _is_outage_state(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlstate", None) or ""
+    return code.startswith(_OUTAGE_CLASSES) or code in _TRY_AGAIN

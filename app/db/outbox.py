@@ -1,0 +1,122 @@
+"""Statements on ``outbox``: what is committed and not yet in RabbitMQ."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One committed ring or dead letter. ``destination`` is the RabbitMQ queue that it goes to first."""
+
+    id: int
+    destination: str
+    work_queue: str
+    delay_seconds: int | None
+    task_id: UUID | None
+    dispatch: int | None
+    dead_reason: str | None
+    body: bytes | None
+
+
+# A loose index scan finds the destinations; then each gives its share, so that a backlog of one holds none back.
+_LOCK: Final = text("""
+    WITH RECURSIVE destinations (destination) AS (
+        (SELECT destination FROM outbox WHERE failed_at IS NULL ORDER BY destination LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT o.destination FROM outbox o
+            WHERE o.failed_at IS NULL AND o.destination > d.destination ORDER BY o.destination LIMIT 1
+        ) FROM destinations d WHERE d.destination IS NOT NULL
+    )
+    SELECT locked.* FROM destinations d CROSS JOIN LATERAL (
+        SELECT o.id, o.destination, o.work_queue, o.delay_seconds, o.task_id, o.dispatch, o.dead_reason, o.body
+        FROM outbox o
+        WHERE o.failed_at IS NULL AND o.destination = d.destination
+        ORDER BY o.id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ) AS locked
+    WHERE d.destination <> ALL(CAST(:excluded AS text[]))
+""")
+
+
+async def lock_batch(connection: AsyncConnection, *, limit: int, excluded: Collection[str]) -> list[OutboxRow]:
+    """Lock up to ``limit`` rows of each destination but the ``excluded``, oldest first, passing over locked ones.
+
+    Served by ``outbox_unpublished``.
+    """
+    rows: Sequence[Any] = (await connection.execute(_LOCK, {"limit": limit, "excluded": list(excluded)})).all()
+    return [OutboxRow(*row) for row in rows]
+
+
+_DELETE: Final = text("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
+
+
+async def delete(connection: AsyncConnection, ids: Sequence[int]) -> None:
+    """Forget rows that RabbitMQ confirmed. Served by the primary key."""
+    await connection.execute(_DELETE, {"ids": ids})
+
+
+_COUNT_RETURNED: Final = text("""
+    UPDATE outbox o
+    SET attempts = o.attempts + 1, last_error = returned.error,
+        failed_at = CASE WHEN o.attempts + 1 >= :max_attempts THEN now() END
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:errors AS text[])) AS returned (id, error)
+    WHERE o.id = returned.id
+    RETURNING o.id, o.failed_at IS NOT NULL
+""")
+
+
+async def count_returned(connection: AsyncConnection, errors: dict[int, str], *, max_attempts: int) -> set[int]:
+    """Count an attempt for each row (id to error); returns those that are parked as FAILED by it."""
+    result = await connection.execute(
+        _COUNT_RETURNED, {"ids": list(errors), "errors": list(errors.values()), "max_attempts": max_attempts}
+    )
+    return {row[0] for row in result if row[1]}
+
+
+_ADD_DEAD_MESSAGE: Final = text("""
+    INSERT INTO outbox (work_queue, dead_reason, body) VALUES (:work_queue, :reason, :body)
+""")
+
+
+async def add_dead_message(connection: AsyncConnection, *, work_queue: str, reason: str, body: bytes) -> None:
+    """Send a message that is not one of ours to the dead letters, as it came, with the reason."""
+    await connection.execute(_ADD_DEAD_MESSAGE, {"work_queue": work_queue, "reason": reason, "body": body})
+
+
+_COUNT: Final = text("""
+    SELECT count(*) FILTER (WHERE failed_at IS NULL) AS unpublished,
+        count(*) FILTER (WHERE failed_at IS NOT NULL) AS failed,
+        extract(epoch FROM now() - min(created_at) FILTER (WHERE failed_at IS NULL))::float8 AS oldest_age_seconds
+    FROM outbox
+""")
+
+_LIST_FAILED: Final = text("""
+    SELECT id, destination, work_queue, task_id, attempts, last_error, created_at, failed_at
+    FROM outbox WHERE failed_at IS NOT NULL AND id > :after ORDER BY id LIMIT :limit
+""")
+
+
+async def count(connection: AsyncConnection) -> Row[Any]:
+    """How many rows wait and how long the oldest has; how many are parked. Reads the whole outbox, seldom large."""
+    return (await connection.execute(_COUNT)).one()
+
+
+async def list_failed(connection: AsyncConnection, *, after: int, limit: int) -> list[Row[Any]]:
+    """The parked rows, oldest first. Served by ``outbox_failed``."""
+    return list(await connection.execute(_LIST_FAILED, {"after": after, "limit": limit}))
+
+
+_REQUEUE: Final = text("""
+    UPDATE outbox SET failed_at = NULL, attempts = 0
+    WHERE failed_at IS NOT NULL AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(CAST(:ids AS bigint[])))
+""")
+
+
+async def requeue(connection: AsyncConnection, ids: Sequence[int] | None) -> int:
+    """Give parked rows (all, or those with these ids) to the relay again; how many. Served by ``outbox_failed``."""
+    return (await connection.execute(_REQUEUE, {"ids": ids})).rowcount

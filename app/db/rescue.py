@@ -1,0 +1,84 @@
+"""Statements of the rescuer: what runs where nobody runs it."""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.lifecycle import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostTask:
+    """A running task that its worker will not end. ``allowed`` is its max_retries, as that worker understood it."""
+
+    id: UUID
+    claim_id: UUID
+    worker: str
+    type: str
+    queue: str
+    attempt: int
+    charged: int
+    allowed: int
+
+
+def _find(condition: str, join: str) -> TextClause:
+    return text(f"""
+        SELECT t.id, c.id AS claim_id, t.worker, t.type, t.queue, t.attempt, t.attempt - t.uncharged AS charged,
+            coalesce(t.max_retries, (w.handlers -> t.type ->> 'max_retries')::int, :max_retries) AS allowed
+        FROM claims c {join} JOIN workers w ON w.name = c.worker
+        CROSS JOIN LATERAL unnest(c.task_ids) AS held (id)
+        JOIN tasks t ON t.id = held.id AND t.worker = c.worker AND t.status = '{Status.RUNNING}'
+        WHERE {condition}
+        ORDER BY t.id
+        LIMIT :limit
+    """)
+
+
+_LOST: Final = _find("w.lease_until IS NULL OR w.lease_until <= now()", "LEFT")
+
+_OVERDUE: Final = _find(
+    """
+    w.lease_until > now() AND c.claimed_at < now() - :grace_seconds * interval '1 second'
+    AND t.started_at < now() - interval '1 second' * (:grace_seconds
+        + coalesce(t.timeout_seconds, (w.handlers -> t.type ->> 'timeout_seconds')::float8, :timeout_seconds))
+    """,
+    "",
+)
+
+_DROP: Final = text(f"""
+    DELETE FROM claims c
+    WHERE NOT EXISTS (SELECT FROM workers w WHERE w.name = c.worker AND w.lease_until > now())
+        AND NOT EXISTS (
+            SELECT FROM unnest(c.task_ids) AS held (id)
+            JOIN tasks t ON t.id = held.id AND t.worker = c.worker AND t.status = '{Status.RUNNING}'
+        )
+""")
+
+
+async def find_lost(connection: AsyncConnection, *, max_retries: int, limit: int) -> list[LostTask]:
+    """Up to ``limit`` running tasks of workers without a live lease. Reads ``claims`` (a row per batch under way),
+    then the tasks by primary key; locks nothing."""
+    rows = (await connection.execute(_LOST, {"max_retries": max_retries, "limit": limit})).mappings()
+    return [LostTask(**row) for row in rows]
+
+
+async def find_overdue(
+    connection: AsyncConnection, *, max_retries: int, timeout_seconds: float, grace_seconds: float, limit: int
+) -> list[LostTask]:
+    """Up to ``limit`` tasks that still run ``grace_seconds`` past their timeout under a living worker."""
+    parameters = {
+        "max_retries": max_retries,
+        "timeout_seconds": timeout_seconds,
+        "grace_seconds": grace_seconds,
+        "limit": limit,
+    }
+    rows = (await connection.execute(_OVERDUE, parameters)).mappings()
+    return [LostTask(**row) for row in rows]
+
+
+async def drop_empty_claims(connection: AsyncConnection) -> None:
+    """Forget the claims of lost workers that have no running task left."""
+    await connection.execute(_DROP)

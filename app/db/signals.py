@@ -1,0 +1,79 @@
+"""Wake-up calls between processes: one coalesced NOTIFY after commits, off their path.
+
+A NOTIFY inside each transaction would take a lock of the whole cluster at its commit. A lost call costs one polling
+interval, nothing more.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db.engine import single_statement
+from app.errors import DatabaseUnavailable
+from app.process import first_of, poll
+
+log = structlog.get_logger(__name__)
+
+OUTBOX_CHANNEL: Final = "aftercommit_outbox"
+CHECK_SECONDS: Final = 5.0
+
+_NOTIFY: Final = text("SELECT pg_notify(:channel, '')")
+_ALIVE: Final = text("SELECT 1")
+
+
+class OutboxSignal:
+    """Tells the relays that rows were committed. ``send`` never waits; calls made meanwhile share one NOTIFY."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._pending = asyncio.Event()
+
+    def send(self) -> None:
+        self._pending.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            await first_of(self._pending, stopping)
+            if not self._pending.is_set():
+                return
+            self._pending.clear()
+            try:
+                async with single_statement(self._engine) as connection:
+                    await connection.execute(_NOTIFY, {"channel": OUTBOX_CHANNEL})
+            except DatabaseUnavailable as error:
+                log.debug("outbox_signal_lost", error=error.detail)
+
+
+async def listen(engine: AsyncEngine, channel: str, wake: asyncio.Event, *, stopping: asyncio.Event) -> None:
+    """Set ``wake`` at each NOTIFY on ``channel``, on a connection of its own that is replaced when it dies."""
+
+    async def hold_connection() -> float:
+        async with _listening(engine, channel, wake) as connection:
+            # What was committed while nobody listened is found by one look.
+            wake.set()
+            while not stopping.is_set():
+                await first_of(stopping, timeout_seconds=CHECK_SECONDS)
+                await connection.execute(_ALIVE)
+        return 0
+
+    await poll("listen", hold_connection, stopping=stopping)
+
+
+@asynccontextmanager
+async def _listening(engine: AsyncEngine, channel: str, wake: asyncio.Event) -> AsyncIterator[Any]:
+    def on_notify(*_: object) -> None:
+        wake.set()
+
+    async with single_statement(engine) as connection:
+        raw: Any = (await connection.get_raw_connection()).driver_connection
+        await raw.add_listener(channel, on_notify)
+        try:
+            yield connection
+        finally:
+            with suppress(Exception):  # the connection may be the reason why we leave
+                await raw.remove_listener(channel, on_notify)

@@ -1,0 +1,1 @@
+"""The relay: committed outbox rows become messages in RabbitMQ."""

@@ -1,0 +1,105 @@
+"""One round: lock a batch of outbox rows, publish them, delete what RabbitMQ confirmed.
+
+The transaction is open only while an open, unblocked channel publishes, and no longer than the confirm bound. A dead
+or blocked broker costs waiting, never an attempt; a crash after the confirm and before the delete costs a second
+message, which dies at the claim.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.broker.publisher import Fate, Publisher, Receipt
+from app.db import outbox
+from app.db.engine import transaction
+from app.db.outbox import OutboxRow
+from app.errors import BrokerUnavailable
+from app.outbox.backoff import Backoffs
+from app.outbox.grouping import Parcel, pack
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class RelayTotals:
+    """What the summary line tells; reset by it."""
+
+    rows: Counter[Fate] = field(default_factory=Counter)
+
+
+class Relay:
+    """Any number of relays may run: each locks other rows."""
+
+    def __init__(
+        self, *, engine: AsyncEngine, publisher: Publisher, batch_size: int, max_attempts: int, poll_seconds: float
+    ) -> None:
+        self._engine = engine
+        self._publisher = publisher
+        self._batch_size = batch_size
+        self._max_attempts = max_attempts
+        self._poll_seconds = poll_seconds
+        self._backoffs = Backoffs()
+        self.totals = RelayTotals()
+
+    async def tick(self) -> float:
+        """Relay one batch. Returns the seconds until the next tick: 0 while there is more to do.
+
+        Raises BrokerUnavailable or DatabaseUnavailable; nothing that was not confirmed is then forgotten.
+        """
+        await self._publisher.prepare()
+        async with transaction(self._engine) as connection:
+            now = asyncio.get_running_loop().time()
+            rows = await outbox.lock_batch(connection, limit=self._batch_size, excluded=self._backoffs.resting(now=now))
+            if not self._publisher.covers(row.delay_seconds for row in rows if row.delay_seconds is not None):
+                return 0
+            silent = await self._relay(connection, rows) if rows else 0
+        if silent:
+            raise BrokerUnavailable(f"{silent} messages got no answer; they stay in the outbox")
+        return 0 if rows else min(self._poll_seconds, self._backoffs.seconds_until_next(now=now) or self._poll_seconds)
+
+    async def _relay(self, connection: AsyncConnection, rows: Sequence[OutboxRow]) -> int:
+        """Publish and settle ``rows``; returns how many got no answer."""
+        parcels = pack(rows)
+        receipts = await self._publisher.publish([parcel.message for parcel in parcels])
+        settled = list(zip(parcels, receipts, strict=True))
+        for parcel, receipt in settled:
+            self.totals.rows[receipt.fate] += len(parcel.row_ids)
+        self._learn(settled)
+        confirmed = [
+            row_id for parcel, receipt in settled if receipt.fate is Fate.CONFIRMED for row_id in parcel.row_ids
+        ]
+        if confirmed:
+            await outbox.delete(connection, confirmed)
+        await self._count_returned(connection, settled)
+        return sum(receipt.fate is Fate.UNKNOWN for receipt in receipts)
+
+    def _learn(self, settled: Sequence[tuple[Parcel, Receipt]]) -> None:
+        """A destination that refused or returned anything rests; one that only accepted does not."""
+        now = asyncio.get_running_loop().time()
+        troubled = {
+            parcel.destination: receipt.reason
+            for parcel, receipt in settled
+            if receipt.fate in (Fate.REFUSED, Fate.RETURNED)
+        }
+        for destination in {parcel.destination for parcel, _ in settled}:
+            if destination in troubled:
+                self._backoffs.refused(destination, now=now)
+                log.warning("relay_refused", destination=destination, reason=troubled[destination])
+            else:
+                self._backoffs.accepted(destination)
+
+    async def _count_returned(self, connection: AsyncConnection, settled: Sequence[tuple[Parcel, Receipt]]) -> None:
+        errors = {
+            row_id: receipt.reason
+            for parcel, receipt in settled
+            if receipt.fate is Fate.RETURNED
+            for row_id in parcel.row_ids
+        }
+        if errors:
+            parked = await outbox.count_returned(connection, errors, max_attempts=self._max_attempts)
+            for row_id in sorted(parked):
+                log.error("outbox_row_failed", row=row_id, reason=errors[row_id])

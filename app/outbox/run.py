@@ -1,0 +1,51 @@
+"""python -m app.outbox.run: the relay's process."""
+
+import asyncio
+
+import structlog
+
+from app.broker.connection import BrokerConnection
+from app.broker.publisher import Publisher
+from app.config import Settings
+from app.db.engine import create_engine
+from app.db.signals import OUTBOX_CHANNEL, listen
+from app.outbox.relay import Relay, RelayTotals
+from app.process import first_of, poll, run_role
+
+log = structlog.get_logger(__name__)
+
+
+async def relay(settings: Settings, stopping: asyncio.Event) -> None:
+    """Relay until ``stopping``; a batch under way is finished first."""
+    engine = create_engine(settings, application="relay")
+    publisher = Publisher(
+        BrokerConnection(settings.rabbitmq_url, name="aftercommit-relay"),
+        work_queues=settings.work_queues,
+        delays_seconds=settings.retry_delays_seconds,
+        confirm_seconds=settings.outbox_confirm_seconds,
+    )
+    role = Relay(
+        engine=engine,
+        publisher=publisher,
+        batch_size=settings.outbox_batch_size,
+        max_attempts=settings.outbox_max_attempts,
+        poll_seconds=settings.outbox_poll_interval,
+    )
+    wake = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(poll("relay", role.tick, stopping=stopping, wake=wake))
+        group.create_task(listen(engine, OUTBOX_CHANNEL, wake, stopping=stopping))
+        group.create_task(summarise(role, settings.log_summary_seconds, stopping))
+    await publisher.close()
+    await engine.dispose()
+
+
+async def summarise(role: Relay, seconds: float, stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        await first_of(stopping, timeout_seconds=seconds)
+        totals, role.totals = role.totals, RelayTotals()
+        log.info("relay_summary", **{str(fate): count for fate, count in totals.rows.items()})
+
+
+if __name__ == "__main__":
+    run_role("relay", relay)

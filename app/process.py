@@ -1,0 +1,118 @@
+"""How a role's process lives: settings, logs, signals, and the one loop that all periodic work runs in."""
+
+import asyncio
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+import tenacity
+import uvloop
+
+from app.config import Settings, load_settings
+from app.health import BEAT_SECONDS
+from app.logs import configure_logs
+
+log = structlog.get_logger(__name__)
+
+LONGEST_BACKOFF_SECONDS: Final = 5.0
+
+Role = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+
+def run_role(name: str, role: Role) -> None:
+    """Run ``role(settings, stopping)`` to its end. The first SIGTERM or SIGINT sets ``stopping``, a second ends it.
+
+    Exits 0 after an orderly stop, 1 when the role failed or was ended by a second signal, 2 on a bad setting.
+    """
+    settings = load_settings()
+    configure_logs(form=settings.log_format, level=settings.log_level)
+    structlog.contextvars.bind_contextvars(role=name)
+    try:
+        uvloop.run(_supervise(role, settings))
+    except asyncio.CancelledError:
+        log.warning("stopped_at_once")
+        sys.exit(1)
+    except Exception:
+        log.exception("role_failed")
+        sys.exit(1)
+
+
+async def _supervise(role: Role, settings: Settings) -> None:
+    stopping = asyncio.Event()
+    main = asyncio.current_task()
+
+    def on_signal() -> None:
+        if stopping.is_set() and main is not None:
+            main.cancel()
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    if settings.health_file is not None:
+        _beat(loop, settings.health_file)
+    log.info("started", queues=list(settings.queues))
+    await role(settings, stopping)
+    log.info("stopped")
+
+
+def _beat(loop: asyncio.AbstractEventLoop, file: Path) -> None:
+    """Touch ``file`` for as long as ``loop`` turns: ``app.health`` looks at its age."""
+    file.touch()
+    loop.call_later(BEAT_SECONDS, _beat, loop, file)
+
+
+async def poll(
+    name: str,
+    tick: Callable[[], Awaitable[float]],
+    *,
+    stopping: asyncio.Event,
+    wake: asyncio.Event | None = None,
+) -> None:
+    """Call ``tick`` until ``stopping``. It returns the seconds until the next call, 0 for at once.
+
+    ``wake`` cuts a wait short. A tick that raises is logged and called again after a growing, jittered wait, so no
+    error path spins; this is the wide catch at a role's edge.
+    """
+    backoff = tenacity.wait_random_exponential(multiplier=0.1, max=LONGEST_BACKOFF_SECONDS, min=0.05)
+    while not stopping.is_set():
+        delay = 0.0
+        async for attempt in tenacity.AsyncRetrying(
+            wait=backoff,
+            retry=tenacity.retry_if_exception_type(Exception),
+            stop=tenacity.stop_when_event_set(stopping),  # type: ignore[arg-type]  # needs only is_set()
+            before_sleep=lambda state: _log_failure(name, state),
+            sleep=lambda seconds: first_of(stopping, timeout_seconds=seconds),
+            retry_error_callback=lambda _: None,
+        ):
+            with attempt:
+                if wake is not None:
+                    wake.clear()
+                delay = await tick()
+        if delay > 0:
+            jittered = delay * random.uniform(0.9, 1.1)
+            await first_of(stopping, *([wake] if wake else []), timeout_seconds=jittered)
+
+
+def _log_failure(name: str, state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.warning("tick_failed", tick=name, tries=state.attempt_number, error=f"{type(error).__name__}: {error}"[:500])
+
+
+async def first_of(*events: asyncio.Event, timeout_seconds: float | None = None) -> None:
+    """Return when the first of ``events`` is set, or after ``timeout_seconds``."""
+    if any(event.is_set() for event in events):
+        return
+    if not events:
+        await asyncio.sleep(timeout_seconds or 0)
+        return
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

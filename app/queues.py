@@ -1,0 +1,43 @@
+"""Queue names: a queue is a lane, a priority its urgency, together they name a RabbitMQ work queue."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Self
+
+QUEUE_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,62}$"
+"""No dots: the retry exchanges bind ``*.<priority>``, and ``*`` stands for exactly one word."""
+
+_QUEUE = re.compile(QUEUE_PATTERN)
+
+
+class Priority(StrEnum):
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkQueue:
+    """One RabbitMQ work queue, ``<queue>.<priority>``."""
+
+    queue: str
+    priority: Priority
+
+    def __str__(self) -> str:
+        return f"{self.queue}.{self.priority}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Read ``tasks.high``. Raises ValueError with a sentence that says what is wrong."""
+        queue, dot, priority = name.partition(".")
+        if not dot or priority not in list(Priority):
+            raise ValueError(f"{name!r} is not a work queue: write <queue>.<{'|'.join(Priority)}>, like tasks.high")
+        return cls(parse_queue(queue), Priority(priority))
+
+
+def parse_queue(name: str) -> str:
+    """Check a queue's name. Raises ValueError with a sentence that says what is wrong."""
+    if not _QUEUE.fullmatch(name):
+        raise ValueError(f"{name!r} is not a queue name: a small letter, then up to 62 of a-z, 0-9, _ and -")
+    return name

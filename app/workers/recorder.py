@@ -1,0 +1,154 @@
+"""Outcomes gather while the last batch is being written; then they are written together, in one transaction."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import task_error
+from app.db import outcomes
+from app.db.claims import ClaimedTask
+from app.db.engine import is_outage, transaction
+from app.db.signals import OutboxSignal
+from app.errors import DatabaseUnavailable
+from app.lifecycle import Event
+from app.outcomes import Outcome
+from app.process import first_of, poll
+
+log = structlog.get_logger(__name__)
+
+LARGEST_BATCH: Final = 1_000
+IDLE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt and its outcome. ``recorded``: the handler's own transaction has it already."""
+
+    task: ClaimedTask
+    outcome: Outcome
+    recorded: bool = False
+
+
+class Recorder:
+    """Keeps each outcome until it is in or fenced out; a worker that stops waits for that with ``drain``."""
+
+    def __init__(
+        self, engine: AsyncEngine, signal: OutboxSignal, *, on_recorded: Callable[[ClaimedTask], None]
+    ) -> None:
+        self._engine = engine
+        self._signal = signal
+        self._on_recorded = on_recorded
+        self._waiting: list[Ended] = []
+        self._open_claims: dict[UUID, int] = {}
+        self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.totals: Counter[str] = Counter()
+
+    def expect(self, claim_id: UUID, tasks: int) -> None:
+        """So many outcomes of this claim will come; its row goes with the last."""
+        self._open_claims[claim_id] = tasks
+
+    def add(self, ended: Ended) -> None:
+        self._waiting.append(ended)
+        self._empty.clear()
+        self._wake.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        await poll("record", self.tick, stopping=stopping, wake=self._wake)
+
+    async def drain(self, seconds: float) -> None:
+        """Return when nothing waits to be written, or after ``seconds``. ``run`` must be running."""
+        await first_of(self._empty, timeout_seconds=seconds)
+        if self._waiting:
+            log.error("outcomes_abandoned", count=len(self._waiting))
+
+    async def tick(self) -> float:
+        """Write what waits. Raises DatabaseUnavailable and then keeps it for the next tick."""
+        batch = self._waiting[:LARGEST_BATCH]
+        if batch:
+            await self._write(batch)
+            del self._waiting[: len(batch)]
+        if not self._waiting:
+            self._empty.set()
+            return IDLE_SECONDS
+        return 0
+
+    async def _write(self, batch: Sequence[Ended]) -> None:
+        try:
+            async with transaction(self._engine) as connection:
+                closed = self._closed_by(batch)
+                wanted = [ended.outcome for ended in batch if not ended.recorded]
+                taken = await outcomes.record(connection, wanted, closed=closed)
+        except DBAPIError as error:
+            if is_outage(error):
+                raise DatabaseUnavailable(str(error)) from error
+            await self._write_apart(batch, error)
+            return
+        for ended in batch:
+            self._report(
+                ended.task, ended.outcome, taken=ended.recorded or (ended.task.id, ended.task.attempt) in taken
+            )
+            self._settle(ended.task)
+        if any(ended.outcome.ending is not Event.SUCCEED for ended in batch):
+            self._signal.send()
+
+    def _closed_by(self, batch: Sequence[Ended]) -> list[UUID]:
+        """The claims of which nothing is left after ``batch``."""
+        done = Counter(ended.task.claim_id for ended in batch)
+        return [claim_id for claim_id, count in done.items() if self._open_claims.get(claim_id, 0) <= count]
+
+    def _settle(self, task: ClaimedTask) -> None:
+        left = self._open_claims.get(task.claim_id, 0) - 1
+        if left > 0:
+            self._open_claims[task.claim_id] = left
+        else:
+            self._open_claims.pop(task.claim_id, None)
+        self._on_recorded(task)
+
+    async def _write_apart(self, batch: Sequence[Ended], error: DBAPIError) -> None:
+        """One outcome that Postgres refuses must not hold up the others: it becomes a failure that can be stored."""
+        if len(batch) > 1:
+            for ended in batch:
+                await self._write([ended])
+            return
+        task = batch[0].task
+        if batch[0].outcome.reason == _UNSTORABLE:
+            raise error
+        text = task_error.dump("Unstorable", f"Postgres refused the outcome: {error.orig}")
+        failure = Outcome(
+            task_id=task.id,
+            attempt=task.attempt,
+            worker=task.worker,
+            ending=Event.FAIL,
+            error=text,
+            reason=_UNSTORABLE,
+        )
+        await self._write([Ended(task, failure)])
+
+    def _report(self, task: ClaimedTask, outcome: Outcome, *, taken: bool) -> None:
+        self.totals[outcome.ending if taken else "refused"] += 1
+        fields = {"task_id": str(task.id), "type": task.type, "queue": task.queue, "attempt": task.attempt}
+        if not taken:
+            log.warning("outcome_refused", ending=outcome.ending, **fields)
+            return
+        match outcome.ending:
+            case Event.SUCCEED:
+                log.debug("task_succeeded", **fields)
+            case Event.RETRY:
+                delay_seconds = outcome.delay.seconds if outcome.delay else None
+                log.info("task_retrying", reason=outcome.reason, delay_seconds=delay_seconds, **fields)
+            case Event.FAIL:
+                log.warning("task_failed", reason=outcome.reason, **fields)
+            case Event.RELEASE:
+                log.info("task_released", **fields)
+
+
+_UNSTORABLE: Final = "the outcome could not be stored"

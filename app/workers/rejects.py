@@ -1,0 +1,47 @@
+"""Messages that are not ours go to the dead letters with their reason, through the outbox like everything else."""
+
+import asyncio
+from typing import Final
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.broker.consumer import Delivery
+from app.db import outbox
+from app.db.engine import transaction
+from app.db.signals import OutboxSignal
+from app.process import poll
+
+log = structlog.get_logger(__name__)
+
+IDLE_SECONDS: Final = 60.0
+
+
+class Rejects:
+    def __init__(self, engine: AsyncEngine, signal: OutboxSignal) -> None:
+        self._engine = engine
+        self._signal = signal
+        self._waiting: list[tuple[Delivery, str]] = []
+        self._wake = asyncio.Event()
+
+    def add(self, delivery: Delivery, reason: str) -> None:
+        """Take a delivery that ``decode`` refused, and why."""
+        self._waiting.append((delivery, reason))
+        self._wake.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Write them down. What is not written when the worker stops was not acknowledged and comes again."""
+        await poll("rejects", self._tick, stopping=stopping, wake=self._wake)
+
+    async def _tick(self) -> float:
+        while self._waiting:
+            delivery, reason = self._waiting[0]
+            async with transaction(self._engine) as connection:
+                await outbox.add_dead_message(
+                    connection, work_queue=str(delivery.work_queue), reason=reason, body=delivery.body
+                )
+            self._waiting.pop(0)
+            self._signal.send()
+            await delivery.acknowledge()
+            log.warning("message_refused", work_queue=str(delivery.work_queue), reason=reason)
+        return IDLE_SECONDS

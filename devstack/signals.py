@@ -1,0 +1,23 @@
+"""Ctrl-C and SIGTERM as a request that the main thread looks at, so that no start or stop is cut in half."""
+
+import signal
+from types import FrameType
+
+
+class StopRequest:
+    """Counts the requests: the first asks for an orderly stop, a second one for a quick one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    @property
+    def made(self) -> bool:
+        return self.count > 0
+
+    def repeated(self) -> bool:
+        return self.count > 1
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1

@@ -1,0 +1,44 @@
+"""`make up`: everything in the foreground with merged logs, until Ctrl-C."""
+
+import os
+import time
+
+from devstack.console import Console
+from devstack.errors import DevstackError
+from devstack.signals import StopRequest
+from devstack.stack import FOLDER, Stack
+
+SLOW_START_SECONDS = 60
+
+
+def up() -> int:
+    """Runs until a signal asks it to stop; 0 after an orderly stop."""
+    stop_request = StopRequest()
+    console = Console()
+    settings = {"LOG_FORMAT": os.environ.get("LOG_FORMAT", "console")}
+    stack = Stack(FOLDER, settings=settings, say=console.say, sink=console.line)
+    try:
+        stack.start()
+        _announce(stack, console, stop_request)
+        while not stop_request.made:
+            time.sleep(0.2)
+        console.say("stopping (once more to hurry)")
+    except DevstackError:
+        if not stop_request.made:  # else the signal also ended a child of the start, which is no error
+            raise
+    finally:
+        stack.stop(impatient=stop_request.repeated)
+    return 0
+
+
+def _announce(stack: Stack, console: Console, stop_request: StopRequest) -> None:
+    """The URL, once it can be used."""
+    started = time.monotonic()
+    hinted = False
+    while not stop_request.made and not stack.ready():
+        time.sleep(0.2)
+        if not hinted and time.monotonic() - started > SLOW_START_SECONDS:
+            console.say(f"not ready yet; {stack.url}/readyz says what is missing")
+            hinted = True
+    if not stop_request.made:
+        console.say(f"ready: {stack.url} (documentation: {stack.url}/docs), Ctrl-C stops it")

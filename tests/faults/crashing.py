@@ -1,0 +1,134 @@
+"""python -m tests.faults.crashing <boundary> <nth> <module>: a role that kills itself at a named boundary.
+
+The product has no hook for this: the function at the boundary is replaced before the role starts.
+"""
+
+import importlib
+import itertools
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from app.errors import DatabaseUnavailable
+
+Call = Callable[..., Any]
+IsDue = Callable[[], bool]
+"""Counts the calls; true at each nth, the first of which most do not outlive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Which role dies where: around the function or method ``owner``.``name``, in ``module``."""
+
+    role: str
+    module: str
+    owner: str | None
+    name: str
+    wrap: Callable[[Call, IsDue], Call]
+    largest_nth: int
+
+
+def _before(original: Call, is_due: IsDue) -> Call:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if is_due():
+            _die()
+        return await original(*args, **kwargs)
+
+    return call
+
+
+def _after(original: Call, is_due: IsDue) -> Call:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        result = await original(*args, **kwargs)
+        if is_due():
+            _die()
+        return result
+
+    return call
+
+
+def _half_published(original: Call, is_due: IsDue) -> Call:
+    """Of ``Publisher.publish``: half of the batch is confirmed, the other half was never sent."""
+
+    async def call(publisher: Any, messages: Any) -> Any:
+        if is_due():
+            await original(publisher, messages[: len(messages) // 2])
+            _die()
+        return await original(publisher, messages)
+
+    return call
+
+
+def _answer_lost(original: Call, is_due: IsDue) -> Call:
+    """The statement is committed, but nobody hears of it."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        result = await original(*args, **kwargs)
+        if is_due():
+            raise DatabaseUnavailable("the answer was lost")
+        return result
+
+    return call
+
+
+def _answer_lost_while_stopping(original: Call, is_due: IsDue) -> Call:
+    """The same, when the process has just been told to stop."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        result = await original(*args, **kwargs)
+        if is_due():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise DatabaseUnavailable("the answer was lost")
+        return result
+
+    return call
+
+
+BOUNDARIES: Final = {
+    "relay-before-publish": Boundary("relay", "app.broker.publisher", "Publisher", "publish", _before, 6),
+    "relay-half-published": Boundary("relay", "app.broker.publisher", "Publisher", "publish", _half_published, 6),
+    "relay-between-confirm-and-delete": Boundary("relay", "app.db.outbox", None, "delete", _before, 6),
+    "relay-between-delete-and-commit": Boundary("relay", "app.db.outbox", None, "delete", _after, 6),
+    "worker-after-claim": Boundary("worker", "app.db.claims", None, "claim", _after, 10),
+    "worker-claim-unanswered": Boundary("worker", "app.db.claims", None, "claim", _answer_lost, 10),
+    "worker-claim-unanswered-while-stopping": Boundary(
+        "worker", "app.db.claims", None, "claim", _answer_lost_while_stopping, 10
+    ),
+    "worker-between-claim-and-acknowledge": Boundary(
+        "worker", "app.broker.consumer", "Delivery", "acknowledge", _before, 60
+    ),
+    "worker-between-effect-and-record": Boundary("worker", "app.db.outcomes", None, "record", _before, 10),
+    "worker-between-record-and-commit": Boundary("worker", "app.db.outcomes", None, "record", _after, 10),
+    "worker-after-record": Boundary("worker", "app.workers.recorder", "Recorder", "tick", _after, 10),
+    "scheduler-before-commit": Boundary("maintenance", "app.db.schedule", None, "send_due", _after, 10),
+    "api-before-commit": Boundary("api", "app.db.tasks", None, "submit", _before, 10),
+    "api-after-commit": Boundary("api", "app.db.tasks", None, "submit", _after, 10),
+}
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _at(nth: int) -> IsDue:
+    calls = itertools.count(1)
+    return lambda: next(calls) % nth == 0
+
+
+def arm(boundary: Boundary, nth: int) -> None:
+    """Replace the function at the boundary."""
+    owner: Any = importlib.import_module(boundary.module)
+    if boundary.owner is not None:
+        owner = getattr(owner, boundary.owner)
+    setattr(owner, boundary.name, boundary.wrap(getattr(owner, boundary.name), _at(nth)))
+
+
+if __name__ == "__main__":
+    _, name, nth, module = sys.argv
+    arm(BOUNDARIES[name], int(nth))
+    sys.argv = [module]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

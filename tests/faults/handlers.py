@@ -1,0 +1,70 @@
+"""The task types of the load. Each writes its effect first; then it ends as its kind does."""
+
+import asyncio
+import time
+from functools import cache
+from typing import Final
+
+from sqlalchemy import text
+
+from aftercommit import Context, Fail, Retry, task
+from tests.faults.effects import Effects
+from tests.faults.kinds import HAS_TRANSACTIONS, Kind
+
+_COMPLETE: Final = text("INSERT INTO fault_transactional (task_id, attempt) VALUES (:task_id, :attempt)")
+
+
+@cache
+def effects() -> Effects:
+    """Of this process; opened by the first effect, since importing must not do work."""
+    return Effects()
+
+
+@task(Kind.QUICK)
+async def quick(context: Context) -> None:
+    await _write(context)
+
+
+@task(Kind.SLEEP)
+async def sleep(seconds: float, context: Context) -> None:
+    await _write(context)
+    await asyncio.sleep(seconds)
+
+
+@task(Kind.SYNC)
+def sync(context: Context) -> None:
+    effects().write_blocking(context.task_id, context.attempt, context.type)
+    time.sleep(0.005)
+
+
+@task(Kind.FLAKY)
+async def flaky(failures: int, context: Context, after: float | None = None) -> None:
+    """Fails in its first ``failures`` attempts."""
+    await _write(context)
+    if context.attempt <= failures:
+        raise Retry("not yet", after=after)
+
+
+@task(Kind.BROKEN)
+async def broken(context: Context) -> None:
+    await _write(context)
+    raise RuntimeError("it always does that")
+
+
+@task(Kind.HOPELESS)
+async def hopeless(context: Context) -> None:
+    await _write(context)
+    raise Fail("this will never work")
+
+
+if HAS_TRANSACTIONS:
+
+    @task(Kind.TRANSACTIONAL)
+    async def transactional(context: Context) -> None:
+        await _write(context)
+        async with context.transaction() as session:
+            await session.execute(_COMPLETE, {"task_id": context.task_id, "attempt": context.attempt})
+
+
+async def _write(context: Context) -> None:
+    await effects().write(context.task_id, context.attempt, context.type)

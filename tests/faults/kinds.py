@@ -1,0 +1,33 @@
+"""The kinds of tasks that a load is made of, and how each must end."""
+
+from enum import StrEnum
+from typing import Final
+
+from aftercommit import Context
+
+HAS_TRANSACTIONS: Final = hasattr(Context, "transaction")
+
+
+class Kind(StrEnum):
+    QUICK = "fault.quick"
+    SLEEP = "fault.sleep"
+    SYNC = "fault.sync"
+    FLAKY = "fault.flaky"
+    BROKEN = "fault.broken"
+    HOPELESS = "fault.hopeless"
+    TRANSACTIONAL = "fault.transactional"
+
+    @property
+    def ending(self) -> str:
+        """The status that it must end in."""
+        return "failed" if self in (Kind.BROKEN, Kind.HOPELESS) else "succeeded"
+
+
+SHARES: Final = {
+    Kind.QUICK: 46,
+    Kind.SLEEP: 22,
+    Kind.SYNC: 10,
+    Kind.FLAKY: 8,
+    Kind.BROKEN: 2,
+    Kind.HOPELESS: 2,
+} | ({Kind.TRANSACTIONAL: 10} if HAS_TRANSACTIONS else {})

@@ -1,0 +1,110 @@
+"""One scenario from start to account: the load runs, faults strike, all heals, everything drains, the account is
+drawn up."""
+
+import asyncio
+import random
+import time
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from app.broker.topology import DEAD_LETTERS
+from devstack.servers import Servers
+from tests.faults.account import Account, check, observe
+from tests.faults.installation import Installation, Shape
+from tests.faults.load import Load, plan
+from tests.faults.scenarios import Scenario, Trial
+
+HEAL_SECONDS: Final = 120.0
+EMPTY_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 0.25
+
+_PROGRESS: Final = """
+    SELECT count(*) FILTER (WHERE finished_at IS NULL), (SELECT count(*) FROM outbox), sum(attempt), sum(dispatch)
+    FROM tasks
+"""
+
+
+async def run(
+    scenario: Scenario,
+    *,
+    servers: Servers,
+    folder: Path,
+    tasks: int,
+    seed: int,
+    rate: float = 500.0,
+    patience_seconds: float = 60.0,
+    shape: Shape | None = None,
+) -> Account:
+    """Run ``scenario`` once. ``patience_seconds`` is how long the draining may stand still before it is given up."""
+    rng = random.Random(f"{scenario.name} {seed}")
+    load = Load(plan(tasks, rng), rate=rate)
+    account = Account()
+    async with Installation(
+        servers, folder, shape=shape or Shape(), prepare=lambda fleet: scenario.prepare(fleet, rng)
+    ) as installation:
+        trial = Trial(installation=installation, load=load, rng=rng)
+        started = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load.run(installation.urls))
+            group.create_task(_strike(scenario, trial))
+        loaded = time.monotonic()
+        await _drain(installation, patience_seconds)
+        drained = time.monotonic()
+        await installation.fleet.stop()
+        await _close(scenario, trial, account)
+    account.figures["load, drain"] = f"{loaded - started:.1f} s, {drained - loaded:.1f} s"
+    return account
+
+
+async def _strike(scenario: Scenario, trial: Trial) -> None:
+    try:
+        await scenario.inject(trial)
+    finally:
+        await trial.heal()
+
+
+async def _drain(installation: Installation, patience_seconds: float) -> None:
+    """Wait until nothing is left to do, or until nothing has moved for ``patience_seconds``."""
+    last: object = None
+    moved = time.monotonic()
+    while time.monotonic() - moved < patience_seconds:
+        try:
+            connection = await installation.connect()
+            try:
+                progress = tuple(await connection.fetchrow(_PROGRESS) or ())
+            finally:
+                await connection.close()
+        except (OSError, TimeoutError, asyncpg.PostgresError):
+            progress = ()
+        if progress[:2] == (0, 0) and not await _waiting(installation):
+            return
+        if progress != last:
+            last, moved = progress, time.monotonic()
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _waiting(installation: Installation) -> dict[str, int]:
+    return {name: depth for name, depth in (await installation.depths()).items() if name != DEAD_LETTERS}
+
+
+async def _close(scenario: Scenario, trial: Trial, account: Account) -> None:
+    installation, load = trial.installation, trial.load
+    account.figures["acknowledged"] = f"{len(load.submitted)} of {load.planned}, after {load.retries} repeated requests"
+    account.expect("requests without an answer", len(load.unanswered))
+    connection = await installation.connect()
+    try:
+        seen = await observe(connection)
+    finally:
+        await connection.close()
+    check(load.submitted, seen, account)
+    depths = await installation.depths()
+    dead_letters = depths.pop(DEAD_LETTERS, 0)
+    account.expect("messages at the end", depths, {})
+    failed = sum(task["status"] == "failed" for task in seen.tasks.values())
+    account.figures["dead letters"] = f"{dead_letters} for {failed} failed"
+    if dead_letters < failed and not scenario.broker_forgets:
+        account.failures.append(f"dead letters: {dead_letters}, should be at least {failed}")
+    account.figures["faults"] = ", ".join(trial.struck) or "-"
+    account.expect("roles that died on their own or did not stop", installation.fleet.flaws, [])

@@ -1,0 +1,41 @@
+"""The short form of the fault suite: the scenarios that matter most, on a thousand tasks each. ``make faults`` runs
+all of them on more."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devstack.servers import Servers
+from tests.faults.installation import Shape
+from tests.faults.run import run
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.servers import private_servers
+
+TASKS = 1_000
+SMALL = Shape(relay=1, maintenance=1, worker=2)
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """Of this module alone: other tests' servers must live."""
+    with private_servers() as (started, _):
+        yield started
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "crash-worker-between-effect-and-record",
+        "crash-worker-claim-unanswered-while-stopping",
+        "broker-wiped",
+        "database-killed",
+        "network-silent-to-role",
+        "storm",
+    ],
+)
+async def test_account_adds_up_after(name: str, servers: Servers, tmp_path: Path) -> None:
+    account = await run(SCENARIOS[name], servers=servers, folder=tmp_path, tasks=TASKS, seed=1, rate=100, shape=SMALL)
+    assert not account.failures, "\n".join(account.lines())

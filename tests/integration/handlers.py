@@ -1,0 +1,133 @@
+"""Task types for the tests."""
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from aftercommit import Context, Fail, Retry, task
+
+
+@task("test.sleep")
+async def sleep(seconds: float = 0.0) -> str:
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@task("test.block")
+def block(seconds: float = 0.0) -> str:
+    time.sleep(seconds)
+    return "blocked"
+
+
+@task("test.fail")
+async def fail(reason: str = "no luck") -> None:
+    raise RuntimeError(reason)
+
+
+@task("test.fail_for_good")
+async def fail_for_good() -> None:
+    raise Fail("this will never work")
+
+
+@task("test.fail_until")
+async def fail_until(attempt: int, context: Context, after: float | None = None) -> int:
+    """Fails until this attempt."""
+    if context.attempt < attempt:
+        raise Retry("not yet", after=after)
+    return context.attempt
+
+
+@task("test.typed")
+async def typed(customer: UUID, amount: int, note: str = "none") -> dict[str, Any]:
+    return {"customer": str(customer), "amount": amount, "note": note}
+
+
+@task("test.context")
+def context(context: Context) -> dict[str, Any]:
+    context.logger.warning("test_context_logged")
+    return {
+        "id": str(context.task_id),
+        "attempt": context.attempt,
+        "tags": list(context.tags),
+        "deadline": context.deadline.isoformat(),
+    }
+
+
+@task("test.return")
+async def give_back(kind: str) -> Any:
+    return {"set": {1}, "nan": float("nan"), "surrogate": "\ud800", "large": "x" * 2_000_000, "nul": "a\x00b"}[kind]
+
+
+@task("test.exit")
+async def leave() -> None:
+    raise SystemExit(3)
+
+
+@task("test.quick", timeout_seconds=0.2, max_retries=0)
+async def quick() -> None:
+    await asyncio.sleep(60)
+
+
+@task("test.once", max_retries=0)
+async def once(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@task("test.stubborn")
+async def stubborn() -> None:
+    """Does not end when it is cancelled."""
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        try:
+            await asyncio.sleep(3)
+        except asyncio.CancelledError:
+            continue
+
+
+@task("test.hog")
+async def hog(seconds: float) -> None:
+    """Never yields."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(1000))
+
+
+@task("test.transactional")
+async def transactional(context: Context, fail: bool, seconds: float = 0.0) -> str:
+    async with context.transaction() as session:
+        await session.execute(text("INSERT INTO effects VALUES (:id)"), {"id": context.task_id})
+        await asyncio.sleep(seconds)
+    if fail:
+        raise RuntimeError("after the block, and still nothing is kept")
+    return "done"
+
+
+@task("test.sync_transaction")
+def sync_transaction(context: Context) -> None:
+    context.transaction()
+
+
+@task("test.pid")
+def pid() -> int:
+    return os.getpid()
+
+
+@task("test.isolated", isolated=True)
+async def isolated(how: str, context: Context) -> int:
+    match how:
+        case "exit":
+            os._exit(7)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "raise":
+            raise ValueError("as asked")
+        case "hang":
+            time.sleep(60)
+    async with context.transaction() as session:
+        await session.execute(text("INSERT INTO effects VALUES (:id)"), {"id": context.task_id})
+    return os.getpid()

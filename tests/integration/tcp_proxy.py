@@ -1,0 +1,50 @@
+"""A way to a server that a test can cut and mend, while the server itself goes on for others."""
+
+import asyncio
+from contextlib import suppress
+
+from devstack.ports import free_port
+
+
+class TcpProxy:
+    """Forwards its port to a server once it was started; ``stop`` cuts every connection and listens no more."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self.port = free_port()
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def stop(self) -> None:
+        if self._server is None:
+            return
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await self._server.wait_closed()
+        self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.close()
+            return
+        self._writers |= {writer, far_writer}
+        try:
+            await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
+        finally:
+            self._writers -= {writer, far_writer}
+
+    @staticmethod
+    async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()

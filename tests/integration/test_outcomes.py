@@ -1,0 +1,24 @@
+"""The fence of the record statement."""
+
+from app import task_error
+from app.db import outcomes
+from app.db.engine import transaction
+from app.lifecycle import Event
+from app.outcomes import Outcome
+from tests.integration.service import Service
+
+
+async def test_outcome_of_an_earlier_attempt_is_refused_beside_that_of_the_current_one(service: Service) -> None:
+    """A worker that lost its lease may hold the outcomes of two attempts of one task, and write them together."""
+    api = await service.api()
+    task = await api.submit("echo")
+    (row,) = await service.query("UPDATE tasks SET status = 'running', attempt = 2, worker = 'new' RETURNING id")
+    late = Outcome(task_id=row.id, attempt=1, worker="old", ending=Event.SUCCEED, result='"late"')
+    current = Outcome(
+        task_id=row.id, attempt=2, worker="new", ending=Event.RELEASE, error=task_error.dump("Released", "stopped")
+    )
+    async with transaction(service.engine) as connection:
+        taken = await outcomes.record(connection, [late, current])
+    assert taken == {(row.id, 2)}
+    assert (await api.get(task["id"]))["status"] == "queued"
+    assert [attempt["outcome"] for attempt in await api.attempts(task["id"])] == ["released"]

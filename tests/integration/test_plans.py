@@ -1,0 +1,209 @@
+"""Hot statements use their index, whatever the tables hold. A new one is a line in ``STATEMENTS``."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.config import Settings
+from app.db import claims, idempotency, outbox, outcomes, queue_counts, reconcile, schedule, tasks
+from app.db.tasks import IdempotencyKey, NewTask, TaskFilter
+from app.lifecycle import Event, Status
+from app.outcomes import Outcome
+from app.queues import Priority, WorkQueue
+from app.rings import Ring
+from devstack.servers import Servers
+from tests.integration.conftest import connect_admin
+
+DATABASE = "aftercommit_plans"
+
+# A day's work: nearly all of it done, a backlog, some failures, a few tags, a few tasks that wait for the scheduler.
+FILL = """
+    INSERT INTO tasks (id, type, queue, priority, status, attempt, tags, payload, error, worker, rung, due_at,
+        created_at, queued_at, started_at, finished_at)
+    SELECT (lpad(to_hex((1767225600000 + n * 4000)::bigint), 12, '0') || '70008' || lpad(to_hex(n), 15, '0'))::uuid,
+        CASE n % 2000 WHEN 999 THEN 'rare' ELSE 'type.' || n % 20 END,
+        CASE n % 10 WHEN 0 THEN 'emails' ELSE 'tasks' END,
+        (ARRAY['high', 'medium', 'low'])[1 + n % 3], status, (status <> 'queued')::int,
+        CASE n % 50 WHEN 0 THEN ARRAY['order:' || n] ELSE '{}' END, '{"a": 1}',
+        CASE WHEN status IN ('failed', 'cancelled', 'retrying') THEN '{"type": "A", "message": "b"}'::json END,
+        CASE WHEN status <> 'queued' THEN 'worker' END, n % 100 <> 7 OR status <> 'retrying',
+        CASE WHEN status = 'retrying' THEN created_at + interval '1 minute' END, created_at, created_at, created_at,
+        CASE WHEN status IN ('succeeded', 'failed', 'cancelled') THEN created_at END
+    FROM (
+        SELECT n, to_timestamp(1767225600 + n * 4) AS created_at,
+            CASE WHEN n > 20000 - 1000 THEN (ARRAY['queued', 'running', 'retrying'])[1 + n % 3]
+                WHEN n % 40 = 0 THEN 'failed' WHEN n % 200 = 1 THEN 'cancelled' ELSE 'succeeded' END AS status
+        FROM generate_series(1, 20000) AS n
+    ) AS made;
+    UPDATE tasks SET rung = false WHERE id IN (SELECT id FROM tasks WHERE status = 'retrying' LIMIT 50);
+    INSERT INTO attempts (task_id, attempt, outcome, error) SELECT id, 1, 'failed', error FROM tasks;
+    INSERT INTO outbox (work_queue, delay_seconds, task_id, dispatch, failed_at)
+    SELECT 'tasks.' || priority, CASE WHEN status = 'failed' THEN 5 END, id, 1,
+        CASE WHEN status = 'cancelled' THEN now() END FROM tasks;
+    INSERT INTO idempotency_keys (key, request_hash, task_ids, created_at)
+    SELECT id::text, '\\x00', ARRAY[id], CASE type WHEN 'type.1' THEN now() - interval '25 hours' ELSE now() END
+    FROM tasks;
+"""
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+IDS = [UUID(int=(1767225600000 + n * 4000) << 80 | 0x7 << 76 | 0x2 << 62 | n) for n in range(1, 101)]
+OUTCOMES = [Outcome(task_id=task_id, attempt=1, worker="worker", ending=Event.SUCCEED, result="1") for task_id in IDS]
+
+Call = Callable[[AsyncConnection], Awaitable[object]]
+
+
+def listing(**wanted: Any) -> Call:
+    return lambda connection: tasks.list_newest(connection, TaskFilter(**wanted), before=None, limit=51)
+
+
+STATEMENTS: dict[str, tuple[Call, set[str]]] = {
+    "submit": (
+        lambda connection: tasks.submit(
+            connection, [NewTask(id=IDS[0], type="a", payload="{}")], key=IdempotencyKey("k", b"")
+        ),
+        {"idempotency_keys_pkey"},
+    ),
+    "get": (lambda connection: tasks.get(connection, IDS[:1]), {"tasks_pkey"}),
+    "get many": (lambda connection: tasks.get(connection, IDS), {"tasks_pkey"}),
+    "finished_among": (lambda connection: tasks.finished_among(connection, IDS), {"tasks_pkey"}),
+    "list_attempts": (lambda connection: tasks.list_attempts(connection, IDS[0]), {"attempts_pkey"}),
+    "cancel": (lambda connection: tasks.cancel(connection, IDS[0]), {"tasks_pkey"}),
+    "resubmit": (lambda connection: tasks.resubmit(connection, IDS[0]), {"tasks_pkey"}),
+    "complete": (
+        lambda connection: tasks.complete(connection, IDS[0], result="1", error=None, reason=""),
+        {"tasks_pkey"},
+    ),
+    "list": (listing(), {"tasks_pkey"}),
+    "list the next page": (
+        lambda connection: tasks.list_newest(connection, TaskFilter(), before=IDS[50], limit=51),
+        {"tasks_pkey"},
+    ),
+    "list succeeded": (listing(status=Status.SUCCEEDED), {"tasks_pkey"}),
+    "list failed": (listing(status=Status.FAILED), {"tasks_unsuccessful"}),
+    "list expired, of which there are none": (listing(status=Status.EXPIRED), {"tasks_unsuccessful"}),
+    "list queued": (listing(status=Status.QUEUED), {"tasks_unfinished"}),
+    "list scheduled, of which there are none": (listing(status=Status.SCHEDULED), {"tasks_unfinished"}),
+    "list a backlog": (
+        listing(status=Status.QUEUED, queue="emails", priority=Priority.HIGH),
+        {"tasks_unfinished"},
+    ),
+    "list a type": (listing(type="rare"), {"tasks_by_type"}),
+    "list a type that most tasks have": (listing(type="type.3"), {"tasks_pkey"}),
+    "list an unknown type": (listing(type="unknown"), {"tasks_by_type"}),
+    "list a tag": (listing(tag="order:100"), {"tasks_by_tag"}),
+    "list a period": (
+        listing(created_from=NOON, created_before=NOON + timedelta(hours=1)),
+        {"tasks_pkey"},
+    ),
+    "list a period's failures": (listing(status=Status.FAILED, created_from=NOON), {"tasks_unsuccessful"}),
+    "claims.claim": (
+        lambda connection: claims.claim(connection, [Ring(task_id, 1) for task_id in IDS], worker="w", claim_id=IDS[0]),
+        {"tasks_pkey"},
+    ),
+    "outcomes.record": (
+        lambda connection: outcomes.record(connection, OUTCOMES, closed=[IDS[0]]),
+        {"tasks_pkey"},
+    ),
+    "outbox.lock_batch": (
+        lambda connection: outbox.lock_batch(connection, limit=500, excluded=["tasks.low"]),
+        {"outbox_unpublished"},
+    ),
+    "outbox.delete": (lambda connection: outbox.delete(connection, list(range(1, 501))), {"outbox_pkey"}),
+    "outbox.count_returned": (
+        lambda connection: outbox.count_returned(connection, {1: "no", 2: "no"}, max_attempts=10),
+        {"outbox_pkey"},
+    ),
+    "outbox.list_failed": (lambda connection: outbox.list_failed(connection, after=0, limit=100), {"outbox_failed"}),
+    "outbox.requeue": (lambda connection: outbox.requeue(connection, None), {"outbox_failed"}),
+    "queue_counts.count": (queue_counts.count, {"tasks_unfinished", "tasks_unsuccessful"}),
+    "schedule.send_due": (lambda connection: schedule.send_due(connection, limit=1000), {"tasks_due"}),
+    "schedule.seconds_until_next": (schedule.seconds_until_next, {"tasks_due"}),
+    "idempotency.get": (lambda connection: idempotency.get(connection, "k"), {"idempotency_keys_pkey"}),
+    "idempotency.prune": (lambda connection: idempotency.prune(connection, limit=10), {"idempotency_keys_by_age"}),
+    "reconcile.ring_again": (
+        lambda connection: reconcile.ring_again(connection, WorkQueue("emails", Priority.HIGH), before=NOON, limit=100),
+        {"tasks_unfinished"},
+    ),
+}
+SMALL = {"claims", "workers", "work_queue_marks"}
+
+
+class Caught(Exception):
+    """Carries a statement, as it would have been sent."""
+
+
+@pytest.fixture(scope="module")
+def filled(servers: Servers, template: str) -> Iterator[str]:
+    """The name of a database with a day's work in it. Nothing writes to it."""
+
+    async def run(*statements: str, database: str | None = None) -> None:
+        admin = await connect_admin(servers, database)
+        for statement in statements:
+            await admin.execute(statement)
+        await admin.close()
+
+    asyncio.run(run(f"CREATE DATABASE {DATABASE} TEMPLATE {template}"))
+    asyncio.run(run(FILL, "VACUUM ANALYZE", database=DATABASE))
+    yield DATABASE
+    asyncio.run(run(f"DROP DATABASE {DATABASE} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def connection(servers: Servers, filled: str) -> AsyncIterator[AsyncConnection]:
+    found = servers.environment()
+    settings = Settings(
+        _env_file=None,
+        postgres_host=found["POSTGRES_HOST"],
+        postgres_port=int(found["POSTGRES_PORT"]),
+        postgres_user=found["POSTGRES_USER"],
+        postgres_password=found["POSTGRES_PASSWORD"],
+        postgres_db=filled,
+    )
+    engine = create_async_engine(settings.database_url, poolclass=NullPool)
+    async with engine.connect() as opened:
+        yield opened
+        await opened.rollback()
+
+
+async def explain(connection: AsyncConnection, call: Call) -> dict[str, Any]:
+    """The plan of the statement that ``call`` sends; it is not executed."""
+
+    def catch(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        raise Caught(statement, parameters)
+
+    sync_connection = connection.sync_connection
+    event.listen(sync_connection, "before_cursor_execute", catch)
+    try:
+        await call(connection)
+    except Caught as caught:
+        statement, parameters = caught.args
+    finally:
+        event.remove(sync_connection, "before_cursor_execute", catch)
+    rows = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
+    answer = rows.scalar_one()
+    return dict((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"])
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from nodes(inner)
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_statement_uses_its_index_when_the_tables_are_large(name: str, connection: AsyncConnection) -> None:
+    call, indexes = STATEMENTS[name]
+    found = list(nodes(await explain(connection, call)))
+    used = {node["Index Name"] for node in found if "Index Name" in node}
+    used |= {index for node in found for index in node.get("Conflict Arbiter Indexes", [])}
+    scanned = {node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"}
+    assert scanned <= SMALL, found
+    assert used >= indexes, used

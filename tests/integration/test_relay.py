@@ -1,0 +1,105 @@
+"""The relay, alone and beside others, and what RabbitMQ may do to it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from devstack.servers import Servers
+from tests.integration.service import Api, Service
+
+
+async def test_two_relays_and_two_workers_run_each_of_many_tasks_once(service: Service) -> None:
+    api = await service.api()
+    for _ in range(2):
+        await service.relay()
+        await service.worker()
+    for _ in range(4):
+        await api.submit_batch([{"type": "echo"} for _ in range(5000)])
+    await service.until_idle(seconds=90)
+    (row,) = await service.query("SELECT count(*), max(attempt), max(dispatch) FROM tasks WHERE status = 'succeeded'")
+    assert tuple(row) == (20_000, 1, 1)
+
+
+async def test_row_for_a_queue_that_does_not_exist_is_parked_and_can_be_requeued(service: Service) -> None:
+    api = await service.api()
+    await service.relay(outbox_max_attempts=2)
+    await service.query(
+        "INSERT INTO outbox (work_queue, task_id, dispatch) VALUES ('nowhere.high', gen_random_uuid(), 1)"
+    )
+    # A row beside it is not held up.
+    await service.worker()
+    task = await api.submit("echo")
+    assert (await api.get(task["id"], wait=30))["status"] == "succeeded"
+    await service.until("SELECT count(*) = 1 FROM outbox WHERE failed_at IS NOT NULL")
+    _, outbox = await api.call("GET", "/v1/outbox")
+    assert (outbox["unpublished"], outbox["failed"]) == (0, 1)
+    (parked,) = outbox["failed_rows"]
+    assert parked["attempts"] == 2
+    assert "NO_ROUTE" in parked["last_error"]
+
+    connection = await service.declare()
+    channel = await connection.open_channel()
+    await channel.declare_queue("nowhere.high", durable=True)
+    assert (await api.call("POST", "/v1/outbox/requeue", {"ids": [parked["id"]]}))[1] == {"requeued": 1}
+    await service.until("SELECT count(*) = 0 FROM outbox")
+
+
+async def test_full_queue_backs_off_without_counting_and_without_holding_up_others(
+    service: Service, servers: Servers
+) -> None:
+    api = await service.api()
+    await service.declare()
+    vhost = service.settings.rabbitmq_url.rsplit("/", 1)[1]
+    servers.rabbitmq.management.call(
+        "PUT",
+        f"/api/policies/{vhost}/short",
+        {"pattern": "^tasks.low$", "definition": {"max-length": 10}, "apply-to": "queues"},
+    )
+    await api.submit_batch([{"type": "echo", "priority": "low"} for _ in range(100)])
+    await service.relay()
+    await service.until("SELECT count(*) < 100 FROM outbox")
+    await service.worker()
+    await service.until_idle()
+    (row,) = await service.query("SELECT count(*), max(attempt) FROM tasks WHERE status = 'succeeded'")
+    assert tuple(row) == (100, 1)
+
+
+async def test_retry_delay_that_the_relay_does_not_know_gets_its_queue(service: Service) -> None:
+    api = await service.api()
+    await service.relay(retry_delays_seconds=(60,))
+    await service.worker(retry_delays_seconds=(1,))
+    task = await api.submit("test.fail_until", payload={"attempt": 2})
+    assert (await api.get(task["id"], wait=30))["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("destroy", ["queue", "exchange", "vhost"])
+async def test_topology_that_vanished_comes_back(service: Service, servers: Servers, destroy: str) -> None:
+    api = await service.api()
+    await service.relay(outbox_max_attempts=1000)
+    await service.worker()
+    await service.maintenance(topology_interval_seconds=0.5)
+    warm = await api.submit("test.fail_until", payload={"attempt": 2})
+    await api.get(warm["id"], wait=30)
+    vhost = service.settings.rabbitmq_url.rsplit("/", 1)[1]
+    match destroy:
+        case "queue":
+            servers.rabbitmq.management.call("DELETE", f"/api/queues/{vhost}/tasks.medium")
+        case "exchange":
+            servers.rabbitmq.management.call("DELETE", f"/api/exchanges/{vhost}/tasks.retry.1")
+        case _:
+            servers.rabbitmq.delete_vhost(vhost)
+            servers.rabbitmq.create_vhost(vhost)
+    task = await api.submit("test.fail_until", payload={"attempt": 2})
+    assert (await api.get(task["id"], wait=45))["status"] == "succeeded"
+
+
+async def submit_for(api: Api, seconds: float) -> list[dict[str, Any]]:
+    """Submit one task after the other; fails when one takes longer than a second."""
+    submitted = []
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while loop.time() < until:
+        async with asyncio.timeout(1):
+            submitted.append(await api.submit("echo"))
+    return submitted

@@ -1,0 +1,101 @@
+"""An upgrade migrates first: the release before this one runs on, on the new schema."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from app.config import Settings
+from tests.integration.service import Service
+
+ROOT = Path(__file__).parents[2]
+STOP_SECONDS = 40
+
+
+def git(*arguments: str) -> str:
+    """Its output, empty where git or what was asked for is not there."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def previous_release() -> str:
+    """The newest version's tag before this commit; before there is one, the previous commit. Empty where unknown."""
+    named = os.environ.get("PREVIOUS_RELEASE", "")
+    found = named or git("describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", "HEAD~1") or "HEAD~1"
+    return git("rev-parse", "--verify", "--quiet", f"{found}^{{commit}}")
+
+
+@pytest.fixture
+def old_code(tmp_path: Path) -> Path:
+    """A folder with the previous release's code."""
+    release = previous_release()
+    if not release:
+        pytest.skip("git knows no commit before this one: a shallow clone, an archive, or the first commit")
+    archive = subprocess.run(["git", "archive", release], cwd=ROOT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=archive, check=True)
+    return tmp_path
+
+
+@asynccontextmanager
+async def old_role(module: str, code: Path, settings: Settings) -> AsyncIterator[Process]:
+    """The process of a role, run from ``code``; ended in order."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "POSTGRES_HOST": settings.postgres_host,
+        "POSTGRES_PORT": str(settings.postgres_port),
+        "POSTGRES_USER": settings.postgres_user,
+        "POSTGRES_PASSWORD": settings.postgres_password,
+        "POSTGRES_DB": settings.postgres_db,
+        "RABBITMQ_URL": settings.rabbitmq_url,
+        "RETRY_DELAYS_SECONDS": "1,2",
+        "WORKER_MODULES": "tests.integration.handlers",
+        "WORKER_SHUTDOWN_SECONDS": "1",
+    }
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, cwd=code, env=environment)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+
+
+async def test_previous_release_works_on_the_new_schema_and_hands_over_to_this_one(
+    service: Service, settings: Settings, old_code: Path
+) -> None:
+    api = await service.api()
+    await service.declare()
+    async with (
+        old_role("app.maintenance.run", old_code, settings),
+        old_role("app.outbox.run", old_code, settings),
+        old_role("app.workers.run", old_code, settings) as worker,
+    ):
+        plain = await api.submit("echo", payload={"n": 1}, priority="high")
+        retried = await api.submit("test.fail_until", payload={"attempt": 2})
+        scheduled = await api.submit("test.fail_until", payload={"attempt": 2, "after": 0.5})
+        failed = await api.submit("test.fail_for_good")
+        for task, status in (
+            (plain, "succeeded"),
+            (retried, "succeeded"),
+            (scheduled, "succeeded"),
+            (failed, "failed"),
+        ):
+            assert (await api.get(task["id"], wait=30))["status"] == status
+        cut_short = await api.submit("test.sleep", payload={"seconds": 3}, max_retries=0)
+        await service.until("SELECT status = 'running' FROM tasks WHERE id = :id", id=cut_short["id"])
+        # A rolling deploy: the old worker releases what it cannot finish, a new one runs it.
+        worker.terminate()
+        await asyncio.wait_for(worker.wait(), STOP_SECONDS)
+        assert worker.returncode == 0
+        await service.worker()
+        done = await api.get(cut_short["id"], wait=30)
+        assert (done["status"], done["attempt"]) == ("succeeded", 2)

@@ -1,0 +1,78 @@
+"""The states and the ways between them, walked at random."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.lifecycle import FINAL, SOURCES, UNFINISHED, WAITING, Event, Status, target
+
+STEPS = st.lists(st.tuples(st.sampled_from(Event), st.booleans()), max_size=40)
+FIRST = st.sampled_from([Status.SCHEDULED, Status.QUEUED])
+
+
+def is_final(status: Status) -> bool:
+    return status in FINAL
+
+
+@given(FIRST, STEPS)
+def test_final_state_is_left_by_a_resubmit_only_when_any_legal_path_is_walked(
+    status: Status, steps: list[tuple[Event, bool]]
+) -> None:
+    for event, failed in steps:
+        if status not in SOURCES[event]:
+            continue
+        reached = target(event, status, failed=failed)
+        assert not is_final(status) or event is Event.RESUBMIT
+        assert not is_final(reached) or event in {Event.SUCCEED, Event.FAIL, Event.CANCEL, Event.COMPLETE}
+        status = reached
+
+
+@given(FIRST, STEPS)
+def test_task_runs_only_after_a_claim_when_any_legal_path_is_walked(
+    status: Status, steps: list[tuple[Event, bool]]
+) -> None:
+    for event, failed in steps:
+        if status in SOURCES[event]:
+            reached = target(event, status, failed=failed)
+            assert (reached is Status.RUNNING) == (event is Event.CLAIM)
+            status = reached
+
+
+@pytest.mark.parametrize(
+    ("event", "source", "expected"),
+    [
+        (Event.FALL_DUE, Status.SCHEDULED, Status.QUEUED),
+        (Event.FALL_DUE, Status.RETRYING, Status.RETRYING),
+        (Event.CLAIM, Status.QUEUED, Status.RUNNING),
+        (Event.CLAIM, Status.RETRYING, Status.RUNNING),
+        (Event.SUCCEED, Status.RUNNING, Status.SUCCEEDED),
+        (Event.RETRY, Status.RUNNING, Status.RETRYING),
+        (Event.FAIL, Status.RUNNING, Status.FAILED),
+        (Event.RELEASE, Status.RUNNING, Status.QUEUED),
+        *((Event.CANCEL, waiting, Status.CANCELLED) for waiting in WAITING),
+        *((Event.COMPLETE, unfinished, Status.SUCCEEDED) for unfinished in UNFINISHED),
+        *((Event.RESUBMIT, final, Status.QUEUED) for final in FINAL),
+    ],
+)
+def test_target_is_the_design_s_arrow_when_the_event_is_legal(event: Event, source: Status, expected: Status) -> None:
+    assert target(event, source) is expected
+
+
+def test_completion_by_hand_fails_the_task_when_it_records_an_error() -> None:
+    assert target(Event.COMPLETE, Status.RUNNING, failed=True) is Status.FAILED
+
+
+@pytest.mark.parametrize("event", Event)
+@pytest.mark.parametrize("source", Status)
+def test_target_raises_when_the_design_draws_no_arrow(event: Event, source: Status) -> None:
+    if source in SOURCES[event]:
+        assert target(event, source) in Status
+    else:
+        with pytest.raises(ValueError, match=f"a {source} task does not {event}"):
+            target(event, source)
+
+
+def test_every_state_is_waiting_running_or_final() -> None:
+    assert set(UNFINISHED) | set(FINAL) == set(Status)
+    assert not set(UNFINISHED) & set(FINAL)
+    assert set(UNFINISHED) - set(WAITING) == {Status.RUNNING}

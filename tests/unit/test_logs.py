@@ -1,0 +1,28 @@
+import subprocess
+import sys
+
+import pytest
+
+FAILING = """
+import structlog
+from app.logs import configure_logs
+
+def handle(payload):
+    raise RuntimeError("no luck")
+
+configure_logs(form={form!r}, level="info")
+try:
+    handle({{"card": "4111-secret"}})
+except RuntimeError:
+    structlog.get_logger().exception("request_failed")
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_logged_exception_does_not_tell_the_values_of_variables(form: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING.format(form=form)], check=True, capture_output=True, text=True, timeout=30
+    )
+    assert "no luck" in done.stderr
+    assert "handle" in done.stderr
+    assert "secret" not in done.stderr
