@@ -2,12 +2,14 @@
 
 import functools
 import os
+import socket
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 import docker  # type: ignore[import-untyped]  # comes without types
 from docker.errors import APIError, DockerException, ImageNotFound  # type: ignore[import-untyped]  # as above
@@ -24,6 +26,7 @@ NAME: Final = "aftercommit"
 LABEL: Final = "aftercommit.tests"
 """On each container: the pid of the test run that it is for."""
 
+DEFAULT_ENGINE: Final = "unix:///var/run/docker.sock"
 START_SECONDS: Final = 90.0
 POLL_SECONDS: Final = 0.2
 STOP_SECONDS: Final = 30
@@ -44,17 +47,27 @@ def choose(wanted: str) -> Choice:
         return Choice(False, "as asked")
     images = f"{POSTGRES_IMAGE}, {RABBITMQ_IMAGE}"
     try:
+        _connect_once()
         with closing(docker.from_env(timeout=5)) as client:
             client.ping()
             missing = [image for image in (POSTGRES_IMAGE, RABBITMQ_IMAGE) if not _is_local(client, image)]
             testcontainers_config.ryuk_disabled = not _is_local(client, testcontainers_config.ryuk_image)
-    except DockerException:
+    except (DockerException, OSError):
         if wanted == "containers":
             raise
         return Choice(False, "no Docker engine answers")
     if missing and wanted == "auto":
         return Choice(False, f"the Docker engine has no image {', '.join(missing)}")
     return Choice(True, images)
+
+
+def _connect_once() -> None:
+    """Raises OSError where an engine has stopped and its socket's file is still there: docker-py would leave the
+    socket that was refused open, and a test that happens to run when it is collected would get the warning."""
+    host = urlsplit(os.environ.get("DOCKER_HOST", DEFAULT_ENGINE))
+    if host.scheme == "unix":
+        with closing(socket.socket(socket.AF_UNIX)) as connection:
+            connection.connect(host.path)
 
 
 def _is_local(client: docker.DockerClient, image: str) -> bool:
