@@ -69,7 +69,7 @@ class Executor:
         """Run to the end, whatever the handler does. Cancelled from outside, the attempt is released uncharged."""
         task = execution.task
         handler = self._handlers.by_type.get(task.type)
-        transaction = TaskTransaction(self._engine)
+        transaction = TaskTransaction(self._engine) if handler is not None and handler.takes_context else None
         try:
             return await self._run(handler, execution, transaction)
         except asyncio.CancelledError as error:
@@ -79,9 +79,10 @@ class Executor:
         except BaseException as error:  # a handler's SystemExit must not end the worker
             return self._fail(task, handler, error)
         finally:
-            await transaction.close()
+            if transaction is not None:
+                await transaction.close()
 
-    async def _run(self, handler: Handler | None, execution: Execution, transaction: TaskTransaction) -> Outcome:
+    async def _run(self, handler: Handler | None, execution: Execution, transaction: TaskTransaction | None) -> Outcome:
         task = execution.task
         if handler is None:
             have = ", ".join(self._handlers.modules)
@@ -91,7 +92,7 @@ class Executor:
             outcome, execution.recorded = await self._isolation.run(task, timeout_seconds=seconds)
             return outcome
         outcome = decision.succeeded(task, await self._call(handler, execution, transaction))
-        if transaction.ready:
+        if transaction is not None and transaction.ready:
             # When the task was given away the outcome goes on to the recorder, where it is refused again, and told.
             execution.recorded = await transaction.commit(outcome)
         return outcome
@@ -103,10 +104,11 @@ class Executor:
     def _timeout(self, task: ClaimedTask, handler: Handler) -> float:
         return task.timeout_seconds or handler.timeout_seconds or self._settings.task_timeout_seconds
 
-    async def _call(self, handler: Handler, execution: Execution, transaction: TaskTransaction) -> str:
+    async def _call(self, handler: Handler, execution: Execution, transaction: TaskTransaction | None) -> str:
         task = execution.task
         seconds = self._timeout(task, handler)
-        arguments = handler.arguments(task.payload, _context(task, seconds, handler, transaction))
+        context = _context(task, seconds, handler, transaction) if transaction is not None else None
+        arguments = handler.arguments(task.payload, context)
         try:
             async with asyncio.timeout(seconds) as timer:
                 if handler.is_async:

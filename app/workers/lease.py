@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from typing import Final
 
 import structlog
@@ -25,6 +24,7 @@ from app.db import leases
 from app.db.engine import create_engine, single_statement
 from app.errors import DatabaseUnavailable
 from app.process import first_of
+from app.workers.marks import Marks
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,8 @@ STEP_SECONDS: Final = 0.1
 class Lease:
     """``name`` is the worker's name while it holds a lease, None while it must not start anything.
 
-    ``on_change`` is called on the worker's event loop whenever ``name`` has changed.
+    ``on_change`` is called on the worker's event loop whenever ``name`` has changed. ``marks`` go along with each
+    renewal.
     """
 
     def __init__(self, settings: Settings, *, handlers: str, on_change: Callable[[], None]) -> None:
@@ -45,18 +46,12 @@ class Lease:
         self._settings = settings
         self._handlers = handlers
         self._on_change = on_change
-        self._marks: dict[str, datetime] = {}
+        self.marks: Final = Marks()
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
         # In this context, so that the thread's log lines carry the same fields.
         run = functools.partial(contextvars.copy_context().run, lambda: asyncio.run(self._keep()))
         self._thread = threading.Thread(target=run, name="lease", daemon=True)
-
-    def mark(self, work_queue: str, queued_at: datetime) -> None:
-        """A task that was sent out at ``queued_at`` was claimed from ``work_queue``: the reconciler is told."""
-        last = self._marks.get(work_queue)
-        if last is None or queued_at > last:
-            self._marks[work_queue] = queued_at
 
     def start(self) -> None:
         self._thread.start()
@@ -113,7 +108,7 @@ class Lease:
     async def _renew(self, engine: AsyncEngine, name: str) -> bool:
         seconds = self._settings.worker_lease_seconds
         async with single_statement(engine) as connection:
-            return await leases.renew(connection, name=name, seconds=seconds, marks=dict(self._marks))
+            return await leases.renew(connection, name=name, seconds=seconds, marks=self.marks.all())
 
     async def _give_back(self, engine: AsyncEngine, name: str) -> None:
         try:
