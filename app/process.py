@@ -1,6 +1,7 @@
 """How a role's process lives: settings, logs, signals, and the one loop that all periodic work runs in."""
 
 import asyncio
+import gc
 import random
 import signal
 import sys
@@ -20,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 LONGEST_BACKOFF_SECONDS: Final = 5.0
 
+YOUNG_OBJECTS: Final = 50_000
+"""Allocated and not yet freed, before the garbage collector looks at them."""
+
 Role = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
 
@@ -31,6 +35,7 @@ def run_role(name: str, role: Role) -> None:
     settings = load_settings()
     configure_logs(form=settings.log_format, level=settings.log_level)
     structlog.contextvars.bind_contextvars(role=name)
+    _spare_the_collector()
     try:
         uvloop.run(_supervise(role, settings))
     except asyncio.CancelledError:
@@ -39,6 +44,14 @@ def run_role(name: str, role: Role) -> None:
     except Exception:
         log.exception("role_failed")
         sys.exit(1)
+
+
+def _spare_the_collector() -> None:
+    """What is imported stays, and what a batch makes dies with it by reference count: looking for cycles among them
+    after every few hundred objects would cost a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
 
 
 async def _supervise(role: Role, settings: Settings) -> None:
