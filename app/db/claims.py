@@ -12,13 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import lifecycle
 from app.lifecycle import Event, Status
 from app.rings import Ring
-from app.task_error import WORKER_LOST
+from app.task_error import SUSPICIOUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedTask:
     """A task that this worker now runs. ``charged`` counts the attempts, this one included, against max_retries;
-    ``suspect``: the attempt before was lost with its worker."""
+    ``suspect``: it may be what took its workers down before."""
 
     id: UUID
     claim_id: UUID
@@ -50,6 +50,7 @@ _CLAIM: Final = text(f"""
     ), held AS (
         INSERT INTO claims (id, worker, task_ids)
         SELECT :claim_id, :worker, array_agg(id) FROM ready HAVING count(*) > 0
+        ON CONFLICT (id) DO NOTHING
     )
     UPDATE tasks t
     SET attempt = t.attempt + (t.status <> '{Status.RUNNING}')::int,
@@ -58,7 +59,7 @@ _CLAIM: Final = text(f"""
     FROM ready WHERE t.id = ready.id
     RETURNING t.id, t.dispatch, t.type, t.queue, t.priority, t.attempt, t.attempt - t.uncharged AS charged,
         t.max_retries, t.timeout_seconds, t.tags, t.payload, t.created_at, t.queued_at, t.started_at,
-        coalesce(t.error ->> 'type' = '{WORKER_LOST}', false) AS suspect
+        coalesce(t.error ->> 'type' IN {SUSPICIOUS}, false) AS suspect
 """)
 
 
@@ -70,8 +71,8 @@ async def claim(
     The row ``claim_id`` of ``claims`` lists them until their outcomes are recorded, for the rescuer.
 
     Locks the rows in id order, by primary key. A task that already runs for this very worker is claimed again,
-    uncounted: the commit of an earlier claim went through although its answer was lost. The caller therefore keeps
-    back the tasks that it really runs.
+    uncounted: the commit of an earlier claim went through although its answer was lost. The caller therefore asks
+    again with the same ``claim_id``, and keeps back the tasks that it really runs.
     """
     result = await connection.execute(
         _CLAIM,
