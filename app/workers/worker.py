@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,6 +21,15 @@ from app.workers.lease import Lease
 from app.workers.recorder import Ended, Recorder
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim statement: its id, the lease's name that it is for, and what it claims."""
+
+    id: UUID
+    worker: str
+    offers: Sequence[Offer]
 
 
 class Worker:
@@ -42,6 +53,7 @@ class Worker:
         self._slots = slots
         self._work = work
         self._held: set[Ring] = set()
+        self._unanswered: Claim | None = None
         self._running: set[asyncio.Task[None]] = set()
         self.recorder = make_recorder(self._let_go)
 
@@ -58,35 +70,46 @@ class Worker:
         await first_of(self._work, stopping)
         self._work.clear()
         while not stopping.is_set() and (free := self._slots - len(self._running)) > 0:
-            name = self._lease.name
-            offers = self._intake.take(free) if name else []
-            if name is None or not offers:
+            claim = self._next_claim(free)
+            if claim is None:
                 break
-            await self._claim(offers, name)
+            await self._claim(claim)
         return 0
 
-    async def _claim(self, offers: Sequence[Offer], name: str) -> None:
-        """Claim what is offered, acknowledge it, start it. Raises DatabaseUnavailable with the offers put back."""
+    def _next_claim(self, free: int) -> Claim | None:
+        """A claim whose answer was lost comes first, and unchanged: it may be committed, and nobody else can tell."""
+        name = self._lease.name
+        if self._unanswered is not None:
+            if self._unanswered.worker == name:
+                return self._unanswered
+            # Under a lost lease it is the rescuer's, and its rings are stale.
+            self._intake.put_back(self._unanswered.offers)
+            self._unanswered = None
+        offers = self._intake.take(free) if name else []
+        return Claim(uuid7(), name, offers) if name and offers else None
+
+    async def _claim(self, claim: Claim) -> None:
+        """Claim what is offered, acknowledge it, start it. Raises DatabaseUnavailable: then it is to be asked again."""
         # A second message for what already runs here is stale like any other.
-        wanted = {ring for _, ring in offers} - self._held
+        wanted = {ring for _, ring in claim.offers} - self._held
         try:
             claimed: list[ClaimedTask] = []
-            claim_id = uuid7()
             if wanted:
                 async with single_statement(self._engine) as connection:
-                    claimed = await claims.claim(connection, list(wanted), worker=name, claim_id=claim_id)
+                    claimed = await claims.claim(connection, list(wanted), worker=claim.worker, claim_id=claim.id)
         except BaseException:
-            self._intake.put_back(offers)
+            self._unanswered = claim
             self._work.set()
             raise
-        self.recorder.expect(claim_id, len(claimed))
+        self._unanswered = None
+        self.recorder.expect(claim.id, len(claimed))
         for task in claimed:
             self._lease.mark(f"{task.queue}.{task.priority}", task.queued_at)
-            if self._lease.name == name:
+            if self._lease.name == claim.worker:
                 self._start(task)
             else:
                 self.recorder.add(Ended(task, released(task, "the worker lost its lease")))
-        for incoming in {incoming for incoming, _ in offers}:
+        for incoming in {incoming for incoming, _ in claim.offers}:
             await incoming.settle()
 
     def _start(self, task: ClaimedTask) -> None:
