@@ -48,8 +48,9 @@ class Lease:
         self._marks: dict[str, datetime] = {}
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
+        self._ended = asyncio.Event()
         # In this context, so that the thread's log lines carry the same fields.
-        run = functools.partial(contextvars.copy_context().run, lambda: asyncio.run(self._keep()))
+        run = functools.partial(contextvars.copy_context().run, self._run)
         self._thread = threading.Thread(target=run, name="lease", daemon=True)
 
     def mark(self, work_queue: str, queued_at: datetime) -> None:
@@ -64,7 +65,14 @@ class Lease:
     async def close(self) -> None:
         """Give the lease back. The worker must not run anything any more."""
         self._stopping.set()
-        await asyncio.to_thread(self._thread.join, self._settings.worker_lease_seconds)
+        # The thread is not joined in another one: there may be none left.
+        await first_of(self._ended, timeout_seconds=self._settings.worker_lease_seconds)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._keep())
+        finally:
+            self._call_soon(self._ended.set)
 
     async def _keep(self) -> None:
         engine = create_engine(self._settings.model_copy(update={"postgres_pool_size": 1}), application="lease")
@@ -135,5 +143,8 @@ class Lease:
 
     def _tell(self, name: str | None) -> None:
         self.name = name
+        self._call_soon(self._on_change)
+
+    def _call_soon(self, callback: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the worker's loop may be closed already
-            self._loop.call_soon_threadsafe(self._on_change)
+            self._loop.call_soon_threadsafe(callback)

@@ -145,8 +145,8 @@ BOUNDARIES: Final = {
     "reconciler-after-commit": Boundary(
         "maintenance", "app.maintenance.reconciler", "Reconciler", "_reconcile", _after_some, 1, 1
     ),
-    "api-before-commit": Boundary("api", "app.db.tasks", None, "submit", _before, 2, 10),
-    "api-after-commit": Boundary("api", "app.db.tasks", None, "submit", _after, 2, 10),
+    "api-before-commit": Boundary("api", "app.db.tasks", None, "submit", _before, 2, 60),
+    "api-after-commit": Boundary("api", "app.db.tasks", None, "submit", _after, 2, 60),
 }
 
 
