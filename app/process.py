@@ -1,6 +1,7 @@
 """How a role's process lives: settings, logs, signals, and the one loop that all periodic work runs in."""
 
 import asyncio
+import atexit
 import logging
 import os
 import random
@@ -69,6 +70,8 @@ async def _supervise(role: Role, settings: Settings) -> None:
         # A signal: a timer of ours would need a thread, and there may be none left.
         signal.signal(signal.SIGALRM, lambda *_: _abandon_threads(status))
         signal.setitimer(signal.ITIMER_REAL, LEAVE_SECONDS)
+        # Called when no thread is waited for any more, and before Python takes our handler away.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
 
 
 def _abandon_threads(status: int) -> None:
