@@ -22,7 +22,7 @@ from app.logs import configure_logs
 log = structlog.get_logger(__name__)
 
 LONGEST_BACKOFF_SECONDS: Final = 5.0
-LEAVE_SECONDS: Final = 2.0
+LEAVE_SECONDS: Final = 5.0
 
 Role = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
