@@ -11,13 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import lifecycle
 from app.lifecycle import Event, Status
 from app.rings import Ring
-from app.task_error import WORKER_LOST
+from app.task_error import SUSPICIOUS
 
 
 @dataclass(slots=True)
 class ClaimedTask:
-    """A task that this worker now runs. ``charged`` counts the attempts, this one included,
-    against max_retries; ``suspect``: the attempt before was lost with its worker."""
+    """A task that this worker now runs. ``charged`` counts the attempts, this one included, against max_retries;
+    ``suspect``: it may be what took its workers down before."""
 
     claim_id: UUID
     worker: str
@@ -54,9 +54,10 @@ _CLAIM: Final = f"""
             THEN t.status = ANY($4::text[]) OR (t.status = '{Status.RUNNING}' AND t.worker = $3) END
         RETURNING t.id, t.dispatch, t.type, t.queue, t.priority, t.attempt, t.attempt - t.uncharged,
             t.max_retries, t.timeout_seconds, t.tags, t.payload, t.created_at, t.queued_at, t.started_at,
-            coalesce(t.error ->> 'type' = '{WORKER_LOST}', false)
+            coalesce(t.error ->> 'type' IN {SUSPICIOUS}, false)
     ), held AS (
         INSERT INTO claims (id, worker, task_ids) SELECT $5, $3, array_agg(id) FROM claimed HAVING count(*) > 0
+        ON CONFLICT (id) DO NOTHING
     )
     SELECT * FROM claimed
 """
@@ -70,8 +71,8 @@ async def claim(
     The row ``claim_id`` of ``claims`` lists them until their outcomes are recorded, for the rescuer.
 
     Locks the rows in id order, by primary key. A task that already runs for this very worker is claimed again,
-    uncounted: the commit of an earlier claim went through although its answer was lost. The caller therefore keeps
-    back the tasks that it really runs or is about to claim.
+    uncounted: the commit of an earlier claim went through although its answer was lost. The caller therefore asks
+    again with the same ``claim_id``, and keeps back the tasks that it really runs or is about to claim.
     """
     result = await connection.exec_driver_sql(
         _CLAIM,

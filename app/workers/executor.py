@@ -3,10 +3,11 @@
 import asyncio
 import contextvars
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -33,6 +34,14 @@ class TimedOut(Exception):
     """The handler did not end within its timeout."""
 
 
+class ThreadsExhausted(Exception):
+    """This process cannot start another thread: something leaks them."""
+
+
+MOST_RELEASES: Final = 10
+"""A task that was released so often is charged when its transaction loses Postgres once more: it may be the cause."""
+
+
 @dataclass(slots=True)
 class Execution:
     """One attempt under way.
@@ -48,22 +57,28 @@ class Execution:
 
 class Executor:
     """Async handlers run on the loop, sync ones in threads, of which there are as many as slots; handlers that ask for
-    it, and tasks that were lost with a worker before, run in a process of their own.
+    it, and tasks that may be what took a worker down before, run in a process of their own.
 
     A thread cannot be killed: when a sync handler times out its attempt ends, but its slot stays taken until the
-    function returns.
+    function returns. When the process can start no more threads, ``on_exhausted`` is called: only a new one will do.
     """
 
     def __init__(
-        self, handlers: Handlers, settings: Settings, *, engine: AsyncEngine, isolation: Isolation | None
+        self,
+        handlers: Handlers,
+        settings: Settings,
+        *,
+        engine: AsyncEngine,
+        isolation: Isolation | None,
+        on_exhausted: Callable[[], None] | None = None,
     ) -> None:
         self._handlers = handlers
         self._settings = settings
         self._policy = RetryPolicy(settings.max_retries, settings.retry_delays_seconds)
         self._engine = engine
         self._isolation = isolation
+        self._on_exhausted = on_exhausted
         self._threads = ThreadPoolExecutor(settings.worker_concurrency, thread_name_prefix="handler")
-        self._busy: set[asyncio.Future[Any]] = set()
 
     async def run(self, execution: Execution) -> Outcome:
         """Run to the end, whatever the handler does. Cancelled from outside, the attempt is released uncharged."""
@@ -76,7 +91,12 @@ class Executor:
             if (current := asyncio.current_task()) is not None and current.cancelling():
                 return decision.released(task, "the worker stopped before the attempt could finish")
             return self._fail(task, handler, error)
+        except ThreadsExhausted as error:
+            return decision.released(task, str(error))
         except BaseException as error:  # a handler's SystemExit must not end the worker
+            lost_postgres = transaction is not None and error is transaction.outage
+            if lost_postgres and task.attempt - task.charged < MOST_RELEASES:
+                return decision.released(task, f"its transaction lost Postgres: {error}")
             return self._fail(task, handler, error)
         finally:
             if transaction is not None:
@@ -124,10 +144,15 @@ class Executor:
 
     def _start_thread(self, handler: Handler, arguments: dict[str, Any]) -> asyncio.Future[Any]:
         call = functools.partial(contextvars.copy_context().run, handler.function, **arguments)
-        thread = asyncio.get_running_loop().run_in_executor(self._threads, call)
-        self._busy.add(thread)
-        thread.add_done_callback(self._busy.discard)
-        return thread
+        try:
+            return asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except RuntimeError as error:
+            # The pool has the call in its queue even so, from which no thread may take it later.
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            if self._on_exhausted is None:
+                raise
+            self._on_exhausted()
+            raise ThreadsExhausted(f"the worker cannot start a thread and stops: {error}") from error
 
     def _encode(self, task: ClaimedTask, result: Any) -> str:
         try:
@@ -140,10 +165,9 @@ class Executor:
             raise Fail(f"{task.type} returned {size} bytes of JSON; WORKER_MAX_RESULT_BYTES allows {limit}")
         return text
 
-    def close(self) -> bool:
-        """Take no more calls; whether all threads are done with theirs."""
+    def close(self) -> None:
+        """Take no more calls. Those under way go on, and keep their threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        return not self._busy
 
 
 def _context(task: ClaimedTask, seconds: float, handler: Handler, transaction: TaskTransaction) -> Context:

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -28,6 +29,17 @@ CLAIMS_AT_ONCE: Final = 2
 """While Postgres works on one claim, what the other brought is started."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim statement: its id, the lease's name that it is for, what was offered, and which ``rings`` of that it
+    claims."""
+
+    id: UUID
+    worker: str
+    offers: Sequence[Offer]
+    rings: frozenset[Ring]
+
+
 class Worker:
     """Claims and outcomes are fenced on the lease's name. ``work`` says that there may be something to do."""
 
@@ -49,6 +61,7 @@ class Worker:
         self._slots = slots
         self._work = work
         self._held: set[Ring] = set()
+        self._unanswered: list[Claim] = []
         self._claiming = 0
         self._running: dict[asyncio.Task[None], ClaimedTask] = {}
         self.recorder = make_recorder(self._let_go)
@@ -67,50 +80,58 @@ class Worker:
     async def _pump(self, stopping: asyncio.Event) -> float:
         await first_of(self._work, stopping)
         self._work.clear()
-        while not stopping.is_set() and (name := self._lease.name) is not None and (share := self._free_share()) > 0:
-            offers = self._intake.take(share)
-            if not offers:
-                break
-            await self._claim(offers, name)
+        while not stopping.is_set() and (claim := self._next_claim()) is not None:
+            await self._claim(claim)
         return 0
 
-    def _free_share(self) -> int:
-        """How many slots one claim may fill: what is free, but not all of them."""
-        share = -(-self._slots // CLAIMS_AT_ONCE)
-        return min(self._slots - len(self._running) - self._claiming, share)
+    def _next_claim(self) -> Claim | None:
+        """A claim whose answer was lost comes first, and unchanged: it may be committed, and nobody else can tell."""
+        name = self._lease.name
+        while self._unanswered:
+            claim = self._unanswered.pop()
+            if claim.worker == name:
+                return claim
+            # Under a lost lease it is the rescuer's, and its rings are stale.
+            self._close(claim, kept=frozenset())
+            self._intake.put_back(claim.offers)
+        # One claim does not fill all slots, so that the next has some.
+        share = min(self._slots - len(self._running) - self._claiming, -(-self._slots // CLAIMS_AT_ONCE))
+        offers = self._intake.take(share) if name is not None and share > 0 else []
+        return self._open(name, offers) if name is not None and offers else None
 
-    async def _claim(self, offers: Sequence[Offer], name: str) -> None:
-        """Claim what is offered, acknowledge it, start it. Raises DatabaseUnavailable with the offers put back."""
+    def _open(self, name: str, offers: Sequence[Offer]) -> Claim:
+        """Its rings are held and its slots taken until it is closed."""
         # A second message for what already runs here, or is being claimed, is stale like any other.
-        wanted = {ring for _, ring in offers} - self._held
-        self._held |= wanted
-        self._claiming += len(wanted)
-        claim_id = uuid7()
+        rings = frozenset(ring for _, ring in offers) - self._held
+        self._held |= rings
+        self._claiming += len(rings)
+        return Claim(uuid7(), name, offers, rings)
+
+    def _close(self, claim: Claim, *, kept: Set[Ring]) -> None:
+        self._claiming -= len(claim.rings)
+        self._held -= claim.rings - kept
+
+    async def _claim(self, claim: Claim) -> None:
+        """Claim what is offered, start it, acknowledge it. Raises DatabaseUnavailable: then it is to be asked again."""
+        claimed: list[ClaimedTask] = []
         try:
-            claimed = await self._claim_rings(wanted, name, claim_id)
+            if claim.rings:
+                async with single_statement(self._engine) as connection:
+                    claimed = await claims.claim(connection, list(claim.rings), worker=claim.worker, claim_id=claim.id)
         except BaseException:
-            self._held -= wanted
-            self._intake.put_back(offers)
+            self._unanswered.append(claim)
             self._work.set()
             raise
-        finally:
-            self._claiming -= len(wanted)
-        self.recorder.expect(claim_id, len(claimed))
-        self._held -= wanted - {Ring(task.id, task.dispatch) for task in claimed}
+        self._close(claim, kept={Ring(task.id, task.dispatch) for task in claimed})
+        self.recorder.expect(claim.id, len(claimed))
         for task in claimed:
             self._lease.marks.claimed(task)
-            if self._lease.name == name:
+            if self._lease.name == claim.worker:
                 self._start(task)
             else:
                 self.recorder.add(Ended(task, released(task, "the worker lost its lease")))
-        for incoming, rings in Counter(incoming for incoming, _ in offers).items():
+        for incoming, rings in Counter(incoming for incoming, _ in claim.offers).items():
             await incoming.settle(rings)
-
-    async def _claim_rings(self, wanted: Collection[Ring], name: str, claim_id: UUID) -> list[ClaimedTask]:
-        if not wanted:
-            return []
-        async with single_statement(self._engine) as connection:
-            return await claims.claim(connection, list(wanted), worker=name, claim_id=claim_id)
 
     def _start(self, task: ClaimedTask) -> None:
         log.debug("task_started", task_id=task.id, type=task.type, queue=task.queue, attempt=task.attempt)
