@@ -105,8 +105,11 @@ class Installation:
             os.kill(pid, number)
 
     async def submit(self, body: Mapping[str, Any], tasks: int, *, batch: int = 1_000, **order: Any) -> Receipt:
-        """Have ``tasks`` tasks like ``body`` submitted in requests of ``batch``, 1 for single ones; ``order`` adds to
-        the load's order."""
+        """Have ``tasks`` tasks like ``body`` submitted in requests of ``batch`` (1: single ones), or one of them all
+        when they are fewer; ``order`` adds to the load's order."""
+        batch = min(tasks, batch)
+        if tasks % batch:
+            raise ValueError(f"{tasks} tasks do not come out even in batches of {batch}")
         text = json.dumps(body).replace(json.dumps(STAMP), STAMP)
         if batch > 1:
             text = '{"tasks": [' + ", ".join([text] * batch) + "]}"
@@ -128,9 +131,8 @@ class Installation:
     async def warm_up(self, body: Mapping[str, Any], tasks: int) -> None:
         """Let every part have seen tasks like these."""
         progress = self.progress()
-        batch = min(tasks, 1_000)
-        await self.submit(body, tasks, batch=batch)
-        await progress.until_finished(tasks // batch * batch, timeout_seconds=FINISH_SECONDS)
+        await self.submit(body, tasks)
+        await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
 
     async def until_published(self) -> None:
         """The outbox is empty, so RabbitMQ has confirmed everything."""

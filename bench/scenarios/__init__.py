@@ -3,8 +3,9 @@
 from typing import Final
 
 from bench.scenario import Scenario
-from bench.scenarios import drain, full_path, latency, relay, submit
+from bench.scenarios import drain, full_path, growth, horizon, idle, latency, relay, scale, share, submit
 
 SCENARIOS: Final[dict[str, Scenario]] = {
-    module.SCENARIO.name: module.SCENARIO for module in (full_path, drain, relay, submit, latency)
+    module.SCENARIO.name: module.SCENARIO
+    for module in (full_path, drain, relay, share, scale, submit, latency, idle, growth, horizon)
 }

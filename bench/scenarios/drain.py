@@ -17,7 +17,7 @@ async def measure(ground: Ground) -> Sample:
         await installation.warm_up(NOOP, ground.sizes.warm_up)
         await installation.stop(WORKER)
         progress = installation.progress()
-        await installation.submit(NOOP, tasks, batch=min(tasks, 1_000))
+        await installation.submit(NOOP, tasks)
         await installation.until_published()
         await installation.settle()
         await installation.start(WORKER)

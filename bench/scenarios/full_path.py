@@ -14,7 +14,7 @@ NOOP: Final = {"type": "bench.noop"}
 async def sustained_rate(installation: Installation, tasks: int, body: Mapping[str, Any] = NOOP) -> float:
     """Tasks/s from the first submit to the last recorded outcome, while submits keep at most a second ahead."""
     progress = installation.progress()
-    receipt = await installation.submit(body, tasks, batch=min(tasks, 1_000), dsn=installation.dsn)
+    receipt = await installation.submit(body, tasks, dsn=installation.dsn)
     span = await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
     return tasks / (span.last_finished_at - receipt.first_sent_at)
 

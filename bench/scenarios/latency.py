@@ -43,7 +43,7 @@ async def _behind_low(ground: Ground) -> tuple[list[float], float]:
         await _latencies(installation, seconds=1, priority="high")
         await installation.stop(WORKER)
         low = installation.progress()
-        await installation.submit(LOW, waiting, batch=min(waiting, 1_000))
+        await installation.submit(LOW, waiting)
         await installation.until_published()
         await installation.settle()
         await installation.start(WORKER)

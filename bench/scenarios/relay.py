@@ -27,10 +27,10 @@ async def _relay_seconds(ground: Ground, tasks: int) -> float:
     """For a relay that is connected and was held until everything waits."""
     async with ground.installation() as installation:
         await installation.start(MAINTENANCE, API, RELAY)
-        await installation.submit(NOOP, min(tasks, 1_000), batch=min(tasks, 1_000))
+        await installation.submit(NOOP, min(tasks, 1_000))
         await installation.until_published()
         installation.signal(RELAY, signal.SIGSTOP)
-        await installation.submit(NOOP, tasks, batch=min(tasks, 1_000))
+        await installation.submit(NOOP, tasks)
         await installation.settle()
         started_at = time.monotonic()
         installation.signal(RELAY, signal.SIGCONT)
