@@ -14,8 +14,8 @@ from typing import Final
 
 import asyncpg
 
+from bench.child_process import CHECKOUT
 from bench.installation import Installation, server_dsn
-from bench.role_process import CHECKOUT
 from bench.sizes import Sizes
 from devstack.servers import Servers
 
@@ -24,13 +24,12 @@ _TEMPLATE: Final = "bench_template"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """``settings`` hold for every role of every installation; ``peer_python`` is None when no peer shall run."""
+    """``settings`` hold for every role of every installation."""
 
     servers: Servers
     folder: Path
     sizes: Sizes
     settings: Mapping[str, str]
-    peer_python: Path | None
 
     def installation(self, **settings: str) -> Installation:
         """A new, empty one, with further settings."""

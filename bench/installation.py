@@ -16,9 +16,9 @@ from uuid import uuid4
 import asyncpg
 
 from app.config import Settings
+from bench.child_process import CHECKOUT, ChildProcess, Died
 from bench.load import STAMP, Order, Receipt
 from bench.progress import Progress
-from bench.role_process import CHECKOUT, RoleDied, RoleProcess
 from devstack.ports import HOST, free_port
 from devstack.servers import Servers
 from devstack.stack import answers_ok
@@ -50,7 +50,7 @@ class Installation:
         self._settings = settings
         self._name = f"bench_{uuid4().hex}"
         self._port = free_port()
-        self.roles: dict[str, RoleProcess] = {}
+        self.roles: dict[str, ChildProcess] = {}
 
     async def __aenter__(self) -> Self:
         admin = await asyncpg.connect(server_dsn(self.servers))
@@ -84,7 +84,9 @@ class Installation:
         for kind in kinds:
             name = f"{kind}-{sum(each.startswith(kind) for each in self.roles) + 1}"
             environment = {**self._environment(), **self._settings, **(settings or {})}
-            self.roles[name] = RoleProcess(name, _MODULES[kind], environment=environment, folder=self._folder)
+            self.roles[name] = ChildProcess(
+                name, [sys.executable, "-m", _MODULES[kind]], environment=environment, folder=self._folder
+            )
         async with asyncio.timeout(_SERVE_SECONDS):
             while not await self._serves():
                 for role in self.roles.values():
@@ -165,7 +167,7 @@ class Installation:
 
 
 async def send(order: Order) -> Receipt:
-    """Have the load's process send an order. Raises RoleDied with what it printed when it fails."""
+    """Have the load's process send an order. Raises Died with what it printed when it fails."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -181,7 +183,7 @@ async def send(order: Order) -> Receipt:
         if process.returncode is None:
             process.kill()
     if process.returncode != 0:
-        raise RoleDied(f"the load failed:\n{complaints.decode()[-1_500:]}")
+        raise Died(f"the load failed:\n{complaints.decode()[-1_500:]}")
     return Receipt(**json.loads(printed))
 
 

@@ -3,15 +3,14 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import asyncpg
 
+from bench.child_process import CHECKOUT
 from bench.installation import server_dsn
-from bench.role_process import CHECKOUT
 from devstack.servers import Servers
 
 LIBRARIES: Final = ("aio-pika", "asyncpg", "fastapi", "sqlalchemy", "uvicorn", "uvloop")
@@ -42,7 +41,7 @@ async def versions(servers: Servers) -> dict[str, str]:
     }
 
 
-async def postgres_settings(servers: Servers) -> Mapping[str, str]:
+async def postgres_settings(servers: Servers) -> dict[str, str]:
     """Those that decide about durability and speed."""
     connection = await asyncpg.connect(server_dsn(servers))
     names = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size")

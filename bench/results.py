@@ -1,7 +1,6 @@
 """What a run found: kept whole as JSON, every sample, so that reports are made of it later. Pure but for the file."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -45,6 +44,12 @@ class Results:
         """Empty when it did not run."""
         return self.series.setdefault(name, Series())
 
+    def failures(self) -> list[str]:
+        """A line for each repeat that failed: whose, and the first line of why."""
+        return [
+            f"{name}: {failure.splitlines()[0]}" for name, series in self.series.items() for failure in series.failures
+        ]
+
     def write(self, file: Path) -> None:
         content = asdict(self)
         for name, series in self.series.items():
@@ -62,8 +67,3 @@ class Results:
             name: Series(samples=each["samples"], failures=each["failures"]) for name, each in content["series"].items()
         }
         return cls(**(content | {"series": series}))
-
-
-def failed(results: Results) -> Sequence[str]:
-    """A line for each repeat that failed."""
-    return [f"{name}: {failure}" for name, series in results.series.items() for failure in series.failures]

@@ -1,36 +1,44 @@
-"""A run: the chosen scenarios, in turn, as often as asked."""
+"""A run: the chosen jobs, in turn, as often as asked."""
 
 import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from bench.figures import Sample, show
-from bench.ground import Ground
 from bench.results import Results
-from bench.scenario import Scenario
 
-ALLOWED_SECONDS = 3_600.0
+ALLOWED_SECONDS: Final = 3 * 3_600.0
+"""For one job: a hang must not keep the rest from running. Peers have a bound of their own."""
 
 
-async def run(ground: Ground, scenarios: Sequence[Scenario], *, repeats: int, results: Results) -> None:
-    """Fill ``results``. The outer loop repeats, so that what is compared ran alternately; a scenario that fails is
-    told and noted, and the rest goes on."""
-    await ground.prepare()
+@dataclass(frozen=True, slots=True)
+class Job:
+    """``series`` names what its samples are kept under."""
+
+    series: str
+    measure: Callable[[], Awaitable[Sample]]
+
+
+async def run(jobs: Sequence[Job], *, repeats: int, results: Results) -> None:
+    """Fill ``results``. The outer loop repeats, so that what is compared ran alternately; a job that fails is told
+    and noted, and the rest goes on."""
     for repeat in range(1, repeats + 1):
-        for scenario in scenarios:
+        for job in jobs:
             started_at = time.monotonic()
-            series = results.of(scenario.name)
+            series = results.of(job.series)
             try:
                 async with asyncio.timeout(ALLOWED_SECONDS):
-                    sample = await scenario.measure(ground)
-            except Exception as error:  # one broken scenario must not cost the others' figures
+                    sample = await job.measure()
+            except Exception as error:  # one broken job must not cost the others' figures
                 series.failures.append(f"{type(error).__name__}: {error}")
                 traceback.print_exc()
                 continue
             series.samples.append(sample)
-            tell(f"{repeat}/{repeats} {scenario.name} ({time.monotonic() - started_at:.0f} s): {_shown(sample)}")
+            tell(f"{repeat}/{repeats} {job.series} ({time.monotonic() - started_at:.0f} s): {_shown(sample)}")
 
 
 def tell(text: str) -> None:

@@ -1,10 +1,13 @@
 """The figures as a table of plain text. Pure."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from bench.figures import Figure, show
 from bench.results import Results, Series
 from bench.scenario import Scenario
+
+HEADER: Final = ("figure", "median", "samples", "target", "met")
 
 
 def rows(scenarios: Iterable[Scenario], results: Results) -> list[tuple[str, ...]]:

@@ -7,5 +7,8 @@ from bench.scenarios import drain, full_path, growth, horizon, idle, latency, re
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     module.SCENARIO.name: module.SCENARIO
-    for module in (full_path, drain, relay, share, scale, submit, latency, idle, growth, horizon)
+    for module in (full_path, drain, scale, relay, share, submit, latency, idle, growth, horizon)
 }
+
+COMPARED: Final = (full_path.SCENARIO.name, drain.SCENARIO.name, scale.SCENARIO.name)
+"""Those that stand beside the peers' figures."""

@@ -7,10 +7,10 @@ import sys
 import time
 from typing import Final
 
+from bench.child_process import CHECKOUT
 from bench.figures import Figure, Sample, at_least
 from bench.ground import Ground
 from bench.installation import API, MAINTENANCE, RELAY
-from bench.role_process import CHECKOUT
 from bench.scenario import Scenario
 
 NOOP: Final = {"type": "bench.noop"}

@@ -1,10 +1,9 @@
-"""One of our roles as a process of its own."""
+"""A process that is measured: one of our roles, or a peer's worker."""
 
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,19 +12,19 @@ STOP_SECONDS: Final = 40.0
 TAIL_BYTES: Final = 1_500
 
 
-class RoleDied(Exception):
-    """A role ended on its own, or did not stop in order; the message holds the end of its log."""
+class Died(Exception):
+    """A process ended on its own, or did not stop in order; the message holds the end of its log."""
 
 
-class RoleProcess:
-    """``python -m module`` in ``folder``, whose ``.env``, unlike the checkout's, is nobody's."""
+class ChildProcess:
+    """``command`` in ``folder``, whose ``.env``, unlike the checkout's, is nobody's."""
 
-    def __init__(self, name: str, module: str, *, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> None:
         self.name = name
         self._log = folder / f"{name}.log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -39,21 +38,25 @@ class RoleProcess:
         return self._process.pid
 
     def check(self) -> None:
-        """Raises RoleDied."""
+        """Raises Died."""
         if (code := self._process.poll()) is not None:
-            raise RoleDied(f"{self.name} ended with {code}:\n{self._tail()}")
+            raise Died(f"{self.name} ended with {code}:\n{self._tail()}")
 
-    def stop(self) -> None:
-        """In order. Raises RoleDied when it was dead already, or does not stop within ``STOP_SECONDS``."""
-        self.check()
-        self._process.terminate()
+    def wait(self, seconds: float) -> None:
+        """For it to end by itself. Raises Died when it failed, or took longer."""
         try:
-            code = self._process.wait(STOP_SECONDS)
+            code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise RoleDied(f"{self.name} did not stop within {STOP_SECONDS:g} s:\n{self._tail()}") from None
+            raise Died(f"{self.name} did not end within {seconds:g} s:\n{self._tail()}") from None
         if code != 0:
-            raise RoleDied(f"{self.name} stopped with {code}:\n{self._tail()}")
+            raise Died(f"{self.name} ended with {code}:\n{self._tail()}")
+
+    def stop(self) -> None:
+        """In order. Raises Died when it was dead already, or does not stop within ``STOP_SECONDS``."""
+        self.check()
+        self._process.terminate()
+        self.wait(STOP_SECONDS)
 
     def kill(self) -> None:
         """At once, with whatever it started. Harmless when it is dead."""
