@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench import comparison, machine, profile, table
+from bench import comparison, machine, table
 from bench.child_process import CHECKOUT
 from bench.ground import Ground, private_servers
 from bench.peers import measure as peers
 from bench.peers.catalogue import PEERS
-from bench.results import Results
+from bench.results import Description, Results
 from bench.run import Job, run, tell
 from bench.scenario import Scenario
 from bench.scenarios import COMPARED, SCENARIOS
@@ -43,7 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def chosen(wanted: argparse.Namespace) -> list[Scenario]:
     if wanted.profile:
-        return [profile.SCENARIO]
+        return [SCENARIOS["profile"]]
     if wanted.scenario or wanted.peer:
         return [SCENARIOS[name] for name in wanted.scenario or []]
     return list(SCENARIOS.values())
@@ -81,6 +81,8 @@ async def measure(wanted: argparse.Namespace, ground: Ground) -> Results:
         machine=machine.machine(),
         versions=await machine.versions(servers),
         postgres=await machine.postgres_settings(servers),
+        repeats=wanted.repeats,
+        descriptions={each.name: Description(each.how, each.figures) for each in chosen(wanted)},
         peer_versions=peers.versions(wanted.peer_python) if with_peers(wanted) else {},
     )
     try:
@@ -102,7 +104,7 @@ def main() -> int:
     with private_servers() as (servers, folder):
         ground = Ground(servers=servers, folder=folder, sizes=sizes, settings=settings)
         results = asyncio.run(measure(wanted, ground))
-    print(table.plain(table.HEADER, table.rows(chosen(wanted), results)))
+    print(table.plain(table.HEADER, table.rows(results)))
     if with_peers(wanted):
         print("\n" + table.plain(comparison.HEADER, comparison.rows(results)))
     failures = results.failures()

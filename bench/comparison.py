@@ -26,6 +26,22 @@ TARGETS: Final[dict[str, Target]] = {
 """Of our full path divided by the peer's drain of no-op tasks."""
 
 
+OURS_KEEPS: Final = (
+    "The task, its payload, its state and each attempt in Postgres from the submit's commit on; the result; the "
+    "outcome exactly once; the message confirmed in a quorum queue, and rung again when RabbitMQ loses it. It runs at "
+    "least once."
+)
+
+
+def throughputs(results: Results) -> list[tuple[str, float, bool]]:
+    """No-op tasks/s by name, ours first, and whether it is ours."""
+    own = [("Aftercommit, full path", "full_path"), ("Aftercommit, drain", "drain")]
+    series = [(title, name, True) for title, name in own]
+    series += [(peer.name, f"peer.{peer.name}.{NOOP}", False) for peer in PEERS]
+    found = [(title, _median(results, name, "rate"), ours) for title, name, ours in series]
+    return [(title, value, ours) for title, value, ours in found if value is not None]
+
+
 def rows(results: Results) -> list[tuple[str, ...]]:
     """Rows of ours, then one for each peer that was tried; ``failed`` where it has no figure."""
     full = _median(results, "full_path", "rate")
@@ -35,7 +51,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
         ("Aftercommit, full path", _shown(full), "", "", "", "", ""),
         ("Aftercommit, drain", _shown(drain), _ratio(full, drain), "", "", _shown(slow), ""),
     ]
-    return [*ours, *(_row(results, peer.name, full, drain, slow) for peer in PEERS if _tried(results, peer.name))]
+    return [*ours, *(_row(results, peer.name, full, drain, slow) for peer in PEERS if tried(results, peer.name))]
 
 
 def _row(results: Results, name: str, full: float | None, drain: float | None, slow: float | None) -> tuple[str, ...]:
@@ -53,7 +69,8 @@ def _row(results: Results, name: str, full: float | None, drain: float | None, s
     )
 
 
-def _tried(results: Results, name: str) -> bool:
+def tried(results: Results, name: str) -> bool:
+    """Whether this peer was to run."""
     return f"peer.{name}.{NOOP}" in results.series
 
 

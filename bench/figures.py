@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Self
 
 Sample = dict[str, float]
 """What one repeat of a scenario measured: the name of each figure, and its value."""
@@ -43,6 +44,13 @@ class Figure:
     title: str
     unit: str
     target: Target | None = None
+
+    @classmethod
+    def parse(cls, content: dict[str, Any]) -> Self:
+        """From what ``dataclasses.asdict`` made of it."""
+        wanted = content["target"]
+        target = Target(Bound(wanted["bound"]), wanted["value"]) if wanted else None
+        return cls(content["name"], content["title"], content["unit"], target)
 
 
 def median(samples: Sequence[float]) -> float:

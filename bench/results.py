@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from bench.figures import Sample, median
+from bench.figures import Figure, Sample, median
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,9 +24,22 @@ class Series:
         return median(values) if values else None
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Of a scenario, so that a report needs nothing else: how it measures, and its figures."""
+
+    how: str
+    figures: tuple[Figure, ...]
+
+    @classmethod
+    def parse(cls, content: dict[str, Any]) -> Self:
+        return cls(content["how"], tuple(Figure.parse(figure) for figure in content["figures"]))
+
+
 @dataclass(slots=True, kw_only=True)
 class Results:
-    """``series`` by the name of the scenario, and of the peer as ``peer.<name>.<kind>``. Times are ISO 8601, UTC."""
+    """``series`` by the name of the scenario, and of the peer as ``peer.<name>.<kind>``; ``descriptions`` of the
+    scenarios by name. Times are ISO 8601, UTC."""
 
     started_at: str
     command: str
@@ -38,6 +51,8 @@ class Results:
     versions: dict[str, str]
     postgres: dict[str, str]
     peer_versions: dict[str, str]
+    repeats: int
+    descriptions: dict[str, Description]
     series: dict[str, Series] = field(default_factory=dict)
 
     def of(self, name: str) -> Series:
@@ -66,4 +81,5 @@ class Results:
         series = {
             name: Series(samples=each["samples"], failures=each["failures"]) for name, each in content["series"].items()
         }
-        return cls(**(content | {"series": series}))
+        descriptions = {name: Description.parse(each) for name, each in content["descriptions"].items()}
+        return cls(**(content | {"series": series, "descriptions": descriptions}))

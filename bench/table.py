@@ -1,23 +1,21 @@
 """The figures as a table of plain text. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from bench.figures import Figure, show
 from bench.results import Results, Series
-from bench.scenario import Scenario
 
 HEADER: Final = ("figure", "median", "samples", "target", "met")
 
 
-def rows(scenarios: Iterable[Scenario], results: Results) -> list[tuple[str, ...]]:
+def rows(results: Results) -> list[tuple[str, ...]]:
     """A row for each figure that was measured: title, median with its unit, spread, target, whether it is met."""
     return [
-        (figure.title, *_shown(figure, results.series[scenario.name]))
-        for scenario in scenarios
-        if scenario.name in results.series
-        for figure in scenario.figures
-        if results.series[scenario.name].values(figure.name)
+        (figure.title, *_shown(figure, results.series[name]))
+        for name, description in results.descriptions.items()
+        for figure in description.figures
+        if results.of(name).values(figure.name)
     ]
 
 
