@@ -1,14 +1,16 @@
 # `make` alone lists what there is. Everything runs in .venv, which `make env` builds from the pinned requirements.
 
 VENV := .venv
+BENCH_VENV := .venv-bench
 PYTHON ?= $(shell for each in python3.13 python3.12 python3.11 python3; do \
 	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$each" && break; done)
 UV := $(shell command -v uv 2>/dev/null)
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(BENCH_VENV)/.installed
 USABLE := -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help env up demo check test faults test-containers test-compose format clean
+.PHONY: help env up demo check test faults test-containers test-compose bench bench-quick format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +53,24 @@ test-compose: env ## Build the image and try the whole Docker Compose stack out;
 
 faults: env ## Every fault scenario with three seeds on 20,000 tasks; takes hours (FAULTS="--tasks 2000 --scenario storm")
 	$(VENV)/bin/python -m tests.faults --seed 1 --seed 2 --seed 3 $(FAULTS)
+
+$(BENCH_STAMP): requirements-bench.txt | $(STAMP)
+	rm -rf $(BENCH_VENV)
+ifneq ($(UV),)
+	"$(UV)" venv --quiet --python $(VENV)/bin/python $(BENCH_VENV)
+	"$(UV)" pip install --quiet --python $(BENCH_VENV)/bin/python --require-hashes -r requirements-bench.txt
+else
+	$(VENV)/bin/python -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
+endif
+	@touch $@
+
+bench: env $(BENCH_STAMP) ## Benchmarks beside the peers, five times over, into documents/; takes hours
+	@status=0; $(VENV)/bin/python -m bench --repeats 5 --json documents/benchmarks.json || status=$$?; \
+	$(BENCH_VENV)/bin/python -m bench.report documents/benchmarks.json && exit $$status
+
+bench-quick: env $(BENCH_STAMP) ## The same with small sizes, once, in minutes (BENCH="--scenario drain --no-peers")
+	$(VENV)/bin/python -m bench --quick --json .bench-quick.json $(BENCH)
 
 format: env ## Format, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix .

@@ -1,0 +1,61 @@
+"""What scenarios stand on: private servers, a migrated database to copy, the sizes, and the settings under test."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from bench.child_process import CHECKOUT
+from bench.installation import Installation, server_dsn
+from bench.sizes import Sizes
+from devstack.servers import Servers
+
+_TEMPLATE: Final = "bench_template"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """``settings`` hold for every role of every installation."""
+
+    servers: Servers
+    folder: Path
+    sizes: Sizes
+    settings: Mapping[str, str]
+
+    def installation(self, **settings: str) -> Installation:
+        """A new, empty one, with further settings."""
+        return Installation(self.servers, self.folder, template=_TEMPLATE, settings={**self.settings, **settings})
+
+    async def prepare(self) -> None:
+        """Make the database that every installation is a copy of."""
+        admin = await asyncpg.connect(server_dsn(self.servers))
+        await admin.execute(f"CREATE DATABASE {_TEMPLATE}")
+        await admin.close()
+        await asyncio.to_thread(self._migrate)
+
+    def _migrate(self) -> None:
+        environment = {**os.environ, **self.servers.environment(), "POSTGRES_DB": _TEMPLATE}
+        command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+        subprocess.run(command, cwd=CHECKOUT, env=environment, check=True, timeout=60, capture_output=True)
+
+
+@contextmanager
+def private_servers() -> Iterator[tuple[Servers, Path]]:
+    """Started servers, which write to disk as in production, and a folder for logs; nothing of them stays."""
+    # Not /tmp, which may be memory: commits shall cost what they cost.
+    folder = Path(tempfile.mkdtemp(prefix="aftercommit-bench-", dir="/var/tmp"))
+    folder.chmod(0o755)  # run as root, Postgres becomes another user, who must get in
+    try:
+        with Servers(folder) as servers:
+            yield servers, folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,80 @@
+"""What a peer shall do, from the environment; and how its worker tells that it did."""
+
+import contextlib
+import itertools
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+NOOP: Final = "noop"
+SLEEP: Final = "sleep"
+SLEEP_SECONDS: Final = 0.01
+SLOTS: Final = 50
+"""10 ms tasks at a time: as many as WORKER_CONCURRENCY gives one of our workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """``tasks`` tasks of ``kind``: ``noop``, or ``sleep`` for 10 ms. ``report`` is a folder for the worker."""
+
+    amqp_url: str
+    dsn: str
+    tasks: int
+    kind: str
+    report: Path
+
+    @classmethod
+    def read(cls) -> Self:
+        return cls(
+            amqp_url=os.environ["BENCH_AMQP_URL"],
+            dsn=os.environ["BENCH_DSN"],
+            tasks=int(os.environ["BENCH_TASKS"]),
+            kind=os.environ["BENCH_KIND"],
+            report=Path(os.environ["BENCH_REPORT"]),
+        )
+
+    @property
+    def first(self) -> Path:
+        """Tells when the first task had run."""
+        return self.report / "first"
+
+    @property
+    def last(self) -> Path:
+        """Tells when all had, if one process ran them all."""
+        return self.report / "last"
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "BENCH_AMQP_URL": self.amqp_url,
+            "BENCH_DSN": self.dsn,
+            "BENCH_TASKS": str(self.tasks),
+            "BENCH_KIND": self.kind,
+            "BENCH_REPORT": str(self.report),
+        }
+
+
+class Counter:
+    """Counts in one worker process, from any thread; writes when its first task and when all tasks had run."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._numbers = itertools.count(1)  # its next() is atomic
+
+    def ran(self) -> None:
+        """One more task."""
+        number = next(self._numbers)
+        if number == 1:
+            _write_time(self._order.first)
+        if number == self._order.tasks:
+            _write_time(self._order.last)
+
+
+def _write_time(file: Path) -> None:
+    """The Unix time, whole or not at all; an earlier one, of another process, stays."""
+    unfinished = file.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(repr(time.time()))
+    with contextlib.suppress(FileExistsError):
+        file.hardlink_to(unfinished)
+    unfinished.unlink()

@@ -1,0 +1,17 @@
+"""A scenario: something that can be measured again and again."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bench.figures import Figure, Sample
+from bench.ground import Ground
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """``measure`` runs it once on an installation of its own. ``how`` says what is measured, from when to when."""
+
+    name: str
+    how: str
+    figures: tuple[Figure, ...]
+    measure: Callable[[Ground], Awaitable[Sample]]

@@ -1,0 +1,70 @@
+"""The full path while a long transaction keeps Postgres from cleaning up behind it."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import asyncpg
+
+from bench.figures import Figure, Sample, at_least, median
+from bench.ground import Ground
+from bench.installation import ROLES, Installation
+from bench.scenario import Scenario
+from bench.scenarios.full_path import NOOP, sustained_rate
+
+
+async def measure(ground: Ground) -> Sample:
+    sizes = ground.sizes
+    async with ground.installation() as installation:
+        await installation.start(*ROLES)
+        await installation.warm_up(NOOP, sizes.warm_up)
+        without = await sustained_rate(installation, sizes.horizon)
+        async with _pinned(installation):
+            pinned = await _rates(installation, sizes.horizon, seconds=sizes.horizon_seconds)
+        await installation.connection.execute("VACUUM")  # what autovacuum would do within a minute
+        after = await sustained_rate(installation, sizes.horizon)
+    return {
+        "without": without,
+        "pinned": median(pinned),
+        "pinned_last": pinned[-1],
+        "pinned_ratio": median(pinned) / without,
+        "last_ratio": pinned[-1] / without,
+        "after_ratio": after / without,
+    }
+
+
+@asynccontextmanager
+async def _pinned(installation: Installation) -> AsyncIterator[None]:
+    """A transaction with a snapshot, as a report or a forgotten session holds one."""
+    connection = await asyncpg.connect(installation.dsn)
+    try:
+        async with connection.transaction(isolation="repeatable_read"):
+            await connection.fetchval("SELECT count(*) FROM outbox")
+            yield
+    finally:
+        await connection.close()
+
+
+async def _rates(installation: Installation, tasks: int, *, seconds: float) -> list[float]:
+    """One round after the other until ``seconds`` have passed; the last one begins before."""
+    rates: list[float] = []
+    deadline = time.monotonic() + seconds
+    while not rates or time.monotonic() < deadline:
+        rates.append(await sustained_rate(installation, tasks))
+    return rates
+
+
+SCENARIO: Final = Scenario(
+    "horizon",
+    "the full path in rounds: before, during and after a repeatable-read transaction that pins the vacuum horizon",
+    (
+        Figure("without", "full path before the long transaction", "tasks/s"),
+        Figure("pinned", "full path during it, median round", "tasks/s"),
+        Figure("pinned_last", "full path at its end, last round", "tasks/s"),
+        Figure("pinned_ratio", "during ÷ before", "×", at_least(0.8)),
+        Figure("last_ratio", "last round ÷ before", "×", at_least(0.8)),
+        Figure("after_ratio", "after ÷ before", "×", at_least(0.95)),
+    ),
+    measure,
+)

@@ -1,0 +1,50 @@
+"""Submits alone: how fast one API process commits tasks."""
+
+from typing import Final
+
+from app.config import Settings
+from bench.figures import Figure, Sample, at_least
+from bench.ground import Ground
+from bench.installation import API, MAINTENANCE
+from bench.scenario import Scenario
+
+NOOP: Final = {"type": "bench.noop"}
+CONNECTIONS: Final = 64
+BATCH_CONNECTIONS: Final = 4
+GATHERING: Final = "API_GATHER"
+"""The setting that gathers concurrent submits into one commit; 0 commits each request by itself."""
+
+
+async def measure(ground: Ground) -> Sample:
+    sizes = ground.sizes
+    single = await _rate(ground, sizes.submit_single, batch=1)
+    sample = {"single": single}
+    if GATHERING.lower() in Settings.model_fields:
+        alone = await _rate(ground, sizes.submit_single, batch=1, **{GATHERING: "0"})
+        sample |= {"alone": alone, "gain": single / alone}
+    return sample | {"batch": await _rate(ground, sizes.submit_batch, batch=1_000)}
+
+
+async def _rate(ground: Ground, tasks: int, *, batch: int, **settings: str) -> float:
+    """Tasks/s from the first request sent to the last answer."""
+    connections = CONNECTIONS if batch == 1 else BATCH_CONNECTIONS
+    async with ground.installation(**settings) as installation:
+        await installation.start(MAINTENANCE, API)
+        await installation.submit(NOOP, batch * connections, batch=batch, connections=connections)
+        await installation.settle()
+        receipt = await installation.submit(NOOP, tasks, batch=batch, connections=connections)
+    return tasks / (receipt.last_answered_at - receipt.first_sent_at)
+
+
+SCENARIO: Final = Scenario(
+    "submit",
+    "one API process, no relay and no worker: from the first request sent to the last answer; one POST per task over "
+    "64 keep-alive connections, and batches of 1,000 over 4",
+    (
+        Figure("single", "submit, one POST per task", "tasks/s", at_least(6_000)),
+        Figure("alone", "the same, a transaction per request", "tasks/s"),
+        Figure("gain", "gathered ÷ a transaction per request", "×", at_least(3)),
+        Figure("batch", "submit in batches of 1,000", "tasks/s", at_least(60_000)),
+    ),
+    measure,
+)
