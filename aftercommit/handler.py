@@ -46,8 +46,15 @@ class Handler:
     def __repr__(self) -> str:
         return f"<handler of {self.type}: {self.function.__module__}.{self.function.__qualname__}>"
 
-    def arguments(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
-        """The keyword arguments of a call. Raises InvalidPayload that names each field that does not fit."""
+    @property
+    def takes_context(self) -> bool:
+        return self._context_parameter is not None
+
+    def arguments(self, payload: dict[str, Any], context: Context | None) -> dict[str, Any]:
+        """The keyword arguments of a call. ``context`` is left out where the handler takes none.
+
+        Raises InvalidPayload that names each field that does not fit.
+        """
         try:
             arguments: dict[str, Any] = dict(self._payload.validate_python(payload))
         except ValidationError as error:

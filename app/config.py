@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL
 
 from app.queues import Priority, WorkQueue, parse_queue
+from app.rings import MAX_RINGS
 
 
 def _split(value: Any) -> Any:
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
 
     outbox_poll_interval: Duration = 1.0
     outbox_batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
+    outbox_rings_per_message: Annotated[int, Field(ge=1, le=MAX_RINGS)] = 100
     outbox_max_attempts: PositiveInt = 10
     outbox_confirm_seconds: Duration = 10.0
 

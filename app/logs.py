@@ -21,7 +21,7 @@ def configure_logs(*, form: Literal["json", "console"], level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[Any] = (
-        [_EXCEPTIONS, structlog.processors.JSONRenderer()]
+        [_EXCEPTIONS, structlog.processors.JSONRenderer(default=str)]
         if form == "json"
         else [
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)

@@ -1,11 +1,13 @@
 """What a message rings for: the one word that Postgres and RabbitMQ exchange about a task."""
 
-from dataclasses import dataclass
+from typing import Final, NamedTuple
 from uuid import UUID
 
+MAX_RINGS: Final = 1_000
+"""In one message."""
 
-@dataclass(frozen=True, slots=True)
-class Ring:
+
+class Ring(NamedTuple):
     """One task in one message: claimed only while the task still waits for this very dispatch."""
 
     task_id: UUID

@@ -6,7 +6,12 @@ from typing import Final
 from app import json_text
 
 WORKER_LOST: Final = "WorkerLost"
-"""The type of error of an attempt that was lost with its worker."""
+"""The type of error of an attempt that was lost with its worker: the first of its task."""
+
+LOST_AGAIN: Final = "WorkerLostAgain"
+OVERDUE: Final = "Overdue"
+SUSPICIOUS: Final = (LOST_AGAIN, OVERDUE, "ProcessDied", "ProcessStuck")
+"""After these errors a task may be what takes its workers down: its next attempt has a process of its own."""
 
 LONGEST_MESSAGE: Final = 4_000
 LONGEST_TRACEBACK: Final = 16_000

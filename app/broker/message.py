@@ -12,10 +12,9 @@ from uuid import UUID
 from app import json_text
 from app.broker.topology import DEAD_LETTERS, retry_exchange
 from app.errors import MalformedMessage
-from app.rings import Ring
+from app.rings import MAX_RINGS, Ring
 
 VERSION: Final = 1
-MAX_RINGS: Final = 1_000
 MAX_DISPATCH: Final = 2**31 - 1
 
 REASON_HEADER: Final = "x-aftercommit-reason"

@@ -1,11 +1,12 @@
 """Statements on ``workers``: who is alive. A lease that lapsed is never renewed: its worker takes a new name."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.marks import Mark
 
 _OPEN: Final = text("""
     INSERT INTO workers (name, handlers, lease_until)
@@ -15,11 +16,14 @@ _OPEN: Final = text("""
 
 _RENEW: Final = text("""
     WITH marked AS (
-        INSERT INTO work_queue_marks AS m (work_queue, passed_at)
-        SELECT work_queue, passed_at
-        FROM unnest(CAST(:work_queues AS text[]), CAST(:passed AS timestamptz[])) AS u (work_queue, passed_at)
+        INSERT INTO work_queue_marks AS m (work_queue, passed_at, task_seconds)
+        SELECT work_queue, passed_at, task_seconds
+        FROM unnest(CAST(:work_queues AS text[]), CAST(:passed AS timestamptz[]), CAST(:seconds_each AS float8[]))
+            AS u (work_queue, passed_at, task_seconds)
         ORDER BY work_queue
-        ON CONFLICT (work_queue) DO UPDATE SET passed_at = greatest(m.passed_at, excluded.passed_at)
+        ON CONFLICT (work_queue) DO UPDATE SET
+            passed_at = greatest(m.passed_at, excluded.passed_at),
+            task_seconds = coalesce(excluded.task_seconds, m.task_seconds)
     )
     UPDATE workers SET lease_until = now() + :seconds * interval '1 second'
     WHERE name = :name AND lease_until > now()
@@ -39,9 +43,15 @@ async def open_lease(connection: AsyncConnection, *, name: str, handlers: str, s
     await connection.execute(_OPEN, {"name": name, "handlers": handlers, "seconds": seconds})
 
 
-async def renew(connection: AsyncConnection, *, name: str, seconds: float, marks: Mapping[str, datetime]) -> bool:
+async def renew(connection: AsyncConnection, *, name: str, seconds: float, marks: Sequence[Mark]) -> bool:
     """Renew a lease that has not lapsed; whether it had not. ``marks`` advance ``work_queue_marks``."""
-    parameters = {"name": name, "seconds": seconds, "work_queues": list(marks), "passed": list(marks.values())}
+    parameters = {
+        "name": name,
+        "seconds": seconds,
+        "work_queues": [mark.work_queue for mark in marks],
+        "passed": [mark.passed_at for mark in marks],
+        "seconds_each": [mark.task_seconds for mark in marks],
+    }
     return (await connection.execute(_RENEW, parameters)).first() is not None
 
 

@@ -155,6 +155,6 @@ work_queue_marks: Final = Table(
     "work_queue_marks",
     metadata,
     Column("work_queue", Text, primary_key=True),
-    _time("passed_at", nullable=False),
-    comment="tasks sent out before passed_at have had their turn: a later one was claimed",
+    _time("passed_at", nullable=False, comment="tasks sent out before have had their turn: a later one was claimed"),
+    Column("task_seconds", Double, comment="how long a task takes: the relay lets short ones share a message"),
 )

@@ -1,10 +1,9 @@
 """The record of finished attempts: the task, its history, and the outbox row of what follows, in one statement."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.lifecycle import Status, target
@@ -12,19 +11,10 @@ from app.outcomes import Outcome
 
 _WAITS_AGAIN: Final = f"('{Status.RETRYING}', '{Status.QUEUED}')"
 
-_RECORD: Final = text(f"""
-    WITH outcome AS (
-        SELECT * FROM unnest(
-            CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:statuses AS text[]), CAST(:results AS json[]),
-            CAST(:errors AS json[]), CAST(:waits AS float8[]), CAST(:by_broker AS bool[]), CAST(:reasons AS text[]),
-            CAST(:workers AS text[])
-        ) AS o (id, attempt, status, result, error, wait_seconds, by_broker, reason, worker)
-    ), held AS (
-        SELECT t.id, t.attempt, t.worker FROM tasks t JOIN outcome o ON o.id = t.id AND o.attempt = t.attempt
-        WHERE t.status = '{Status.RUNNING}' AND t.worker = o.worker
-        ORDER BY t.id
-        FOR UPDATE OF t
-    ), recorded AS (
+# The order of the inner query is the order in which the rows are locked. The fence is looked at again for a row that
+# somebody else changed meanwhile; it stands in a CASE for the reason that ``claims`` gives.
+_RECORD: Final = f"""
+    WITH recorded AS (
         UPDATE tasks t
         SET status = o.status, result = o.result, error = o.error,
             finished_at = CASE WHEN o.status NOT IN {_WAITS_AGAIN} THEN now() END,
@@ -33,8 +23,15 @@ _RECORD: Final = text(f"""
             queued_at = CASE WHEN o.status IN {_WAITS_AGAIN} THEN now() ELSE t.queued_at END,
             due_at = now() + o.wait_seconds * interval '1 second',
             rung = o.wait_seconds IS NULL OR o.by_broker
-        FROM outcome o JOIN held ON held.id = o.id AND held.attempt = o.attempt AND held.worker = o.worker
+        FROM (
+            SELECT * FROM unnest(
+                $1::uuid[], $2::int[], $3::text[], $4::text[], $5::json[], $6::json[], $7::float8[], $8::bool[],
+                $9::text[]
+            ) AS u (id, attempt, worker, status, result, error, wait_seconds, by_broker, reason)
+            ORDER BY id
+        ) AS o
         WHERE t.id = o.id
+            AND CASE WHEN t.status = '{Status.RUNNING}' THEN t.attempt = o.attempt AND t.worker = o.worker END
         RETURNING t.id, t.queue || '.' || t.priority AS work_queue, t.dispatch, t.status, t.attempt, t.worker,
             t.started_at, t.error, t.rung, o.wait_seconds, o.reason
     ), history AS (
@@ -48,10 +45,10 @@ _RECORD: Final = text(f"""
         SELECT work_queue, id, dispatch, wait_seconds::int, CASE status WHEN '{Status.FAILED}' THEN reason END
         FROM recorded WHERE rung AND status <> '{Status.SUCCEEDED}'
     ), closed AS (
-        DELETE FROM claims WHERE id = ANY(CAST(:closed AS uuid[]))
+        DELETE FROM claims WHERE id = ANY($10::uuid[])
     )
     SELECT id, attempt FROM recorded
-""")
+"""
 
 
 async def record(
@@ -62,19 +59,20 @@ async def record(
     Fenced: a task that no longer runs this attempt for this worker is left as it is. Locks the rows in id order, by
     primary key. Run again after a lost answer it changes nothing.
     """
-    result = await connection.execute(
+    result = await connection.exec_driver_sql(
         _RECORD,
-        {
-            "ids": [outcome.task_id for outcome in outcomes],
-            "attempts": [outcome.attempt for outcome in outcomes],
-            "statuses": [target(outcome.ending, Status.RUNNING) for outcome in outcomes],
-            "results": [outcome.result for outcome in outcomes],
-            "errors": [outcome.error for outcome in outcomes],
-            "waits": [outcome.delay.seconds if outcome.delay else None for outcome in outcomes],
-            "by_broker": [bool(outcome.delay and outcome.delay.by_broker) for outcome in outcomes],
-            "reasons": [outcome.reason for outcome in outcomes],
-            "workers": [outcome.worker for outcome in outcomes],
-            "closed": list(closed),
-        },
+        (
+            [outcome.task_id for outcome in outcomes],
+            [outcome.attempt for outcome in outcomes],
+            [outcome.worker for outcome in outcomes],
+            [target(outcome.ending, Status.RUNNING) for outcome in outcomes],
+            [outcome.result for outcome in outcomes],
+            [outcome.error for outcome in outcomes],
+            [outcome.delay.seconds if outcome.delay else None for outcome in outcomes],
+            [bool(outcome.delay and outcome.delay.by_broker) for outcome in outcomes],
+            [outcome.reason for outcome in outcomes],
+            closed,
+        ),
     )
-    return {(row[0], row[1]) for row in result}
+    rows: Sequence[Any] = result.all()
+    return {(row[0], row[1]) for row in rows}

@@ -8,11 +8,15 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.lifecycle import Status
+from app.task_error import SUSPICIOUS, WORKER_LOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostTask:
-    """A running task that its worker will not end. ``allowed`` is its max_retries, as that worker understood it."""
+    """A running task that its worker will not end. ``allowed`` is its max_retries, as that worker understood it.
+
+    ``lost_before``: an earlier attempt was lost with its worker. ``suspect``: this one ran in a process of its own.
+    """
 
     id: UUID
     claim_id: UUID
@@ -22,12 +26,18 @@ class LostTask:
     attempt: int
     charged: int
     allowed: int
+    lost_before: bool
+    suspect: bool
 
 
 def _find(condition: str, join: str) -> TextClause:
     return text(f"""
         SELECT t.id, c.id AS claim_id, t.worker, t.type, t.queue, t.attempt, t.attempt - t.uncharged AS charged,
-            coalesce(t.max_retries, (w.handlers -> t.type ->> 'max_retries')::int, :max_retries) AS allowed
+            coalesce(t.max_retries, (w.handlers -> t.type ->> 'max_retries')::int, :max_retries) AS allowed,
+            coalesce(t.error ->> 'type' IN {SUSPICIOUS}, false) AS suspect,
+            EXISTS (
+                SELECT FROM attempts a WHERE a.task_id = t.id AND a.error ->> 'type' = '{WORKER_LOST}'
+            ) AS lost_before
         FROM claims c {join} JOIN workers w ON w.name = c.worker
         CROSS JOIN LATERAL unnest(c.task_ids) AS held (id)
         JOIN tasks t ON t.id = held.id AND t.worker = c.worker AND t.status = '{Status.RUNNING}'

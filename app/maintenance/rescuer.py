@@ -1,6 +1,8 @@
 """Sends out again what ran on workers that are lost, and what runs long past its timeout.
 
-Charged as an attempt: a task that takes its worker down each time ends in the dead letters.
+A lost worker costs each of its tasks an attempt, but only once: who is lost a second time may just have run beside
+the guilty one again, so that is not charged, and from then on it runs in a process of its own. What dies there, or is
+lost even so, is charged: a task that takes its worker down each time ends in the dead letters.
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from app.db.rescue import LostTask
 from app.db.signals import OutboxSignal
 from app.errors import DatabaseUnavailable
 from app.lifecycle import Event
-from app.outcomes import Outcome
+from app.outcomes import Ending, Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -87,13 +89,29 @@ class Rescuer:
 
 
 def decide(task: LostTask, what: str) -> Outcome:
-    """At once again, or the end when its attempts are used up."""
-    fails = task.charged > task.allowed
+    """At once again, uncharged when it is lost for the second time, or the end when its attempts are used up."""
+    kind = _kind(task, what)
+    ending, reason = _ending(task, what, charged=kind is not task_error.LOST_AGAIN or task.suspect)
     return Outcome(
         task_id=task.id,
         attempt=task.attempt,
         worker=task.worker,
-        ending=Event.FAIL if fails else Event.RETRY,
-        error=task_error.dump(task_error.WORKER_LOST if what is LOST else "Overdue", what),
-        reason=f"failed {task.charged} of {task.allowed + 1} attempts: {what}" if fails else what,
+        ending=ending,
+        error=task_error.dump(kind, what),
+        reason=reason,
     )
+
+
+def _kind(task: LostTask, what: str) -> str:
+    if what is OVERDUE:
+        return task_error.OVERDUE
+    return task_error.LOST_AGAIN if task.lost_before or task.suspect else task_error.WORKER_LOST
+
+
+def _ending(task: LostTask, what: str, *, charged: bool) -> tuple[Ending, str]:
+    """And the reason for it."""
+    if not charged:
+        return Event.RELEASE, what
+    if task.charged > task.allowed:
+        return Event.FAIL, f"failed {task.charged} of {task.allowed + 1} attempts: {what}"
+    return Event.RETRY, what

@@ -1,6 +1,6 @@
 """Which rows share a message. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,8 +22,18 @@ class Parcel:
     row_ids: tuple[int, ...]
 
 
-def pack(rows: Sequence[OutboxRow], *, rings_per_message: int = 1) -> list[Parcel]:
-    """Pack rows into messages: up to ``rings_per_message`` rings of one work queue and delay share one, in order.
+MESSAGE_SECONDS: Final = 0.1
+"""The work that one message may carry. So much is the most by which workers finish a backlog apart."""
+
+LEAST_MESSAGES: Final = 8
+"""Into which a round's rings of a work queue are split, so that a handful of tasks still spreads over the workers."""
+
+Share = Callable[[str, int], int]
+"""How many rings share a message, given their work queue and how many wait."""
+
+
+def pack(rows: Sequence[OutboxRow], *, share: Share) -> list[Parcel]:
+    """Pack rows into messages: up to ``share`` rings of one work queue and delay share one, in order.
 
     Higher priorities come first, so that theirs go out first.
     """
@@ -35,9 +45,17 @@ def pack(rows: Sequence[OutboxRow], *, rings_per_message: int = 1) -> list[Parce
             dead_letters.append(_dead_letter(row, row.dead_reason))
         else:
             shared.setdefault((row.work_queue, row.delay_seconds), []).append(row)
-    for _, group in sorted(shared.items(), key=lambda item: _rank(item[0][0])):
-        parcels.extend(_ring(chunk) for chunk in _chunks(group, rings_per_message))
+    for (work_queue, _), group in sorted(shared.items(), key=lambda item: _rank(item[0][0])):
+        parcels.extend(_ring(chunk) for chunk in _chunks(group, share(work_queue, len(group))))
     return parcels + dead_letters
+
+
+def rings_per_message(waiting: int, *, task_seconds: float | None, largest: int) -> int:
+    """A queue of slow tasks, or of tasks that nobody knows yet, keeps to one, so that work spreads over the workers."""
+    if task_seconds is None:
+        return 1
+    by_work = MESSAGE_SECONDS / task_seconds if task_seconds > 0 else largest
+    return max(1, int(min(by_work, waiting // LEAST_MESSAGES, largest)))
 
 
 def _rank(work_queue: str) -> int:

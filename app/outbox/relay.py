@@ -9,19 +9,23 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.broker.publisher import Fate, Publisher, Receipt
-from app.db import outbox
-from app.db.engine import transaction
+from app.db import marks, outbox
+from app.db.engine import single_statement, transaction
 from app.db.outbox import OutboxRow
 from app.errors import BrokerUnavailable
 from app.outbox.backoff import Backoffs
-from app.outbox.grouping import Parcel, pack
+from app.outbox.grouping import Parcel, pack, rings_per_message
 
 log = structlog.get_logger(__name__)
+
+TASK_SECONDS_AGE: Final = 3.0
+"""After so many seconds the relay asks again how long tasks take: workers tell as often."""
 
 
 @dataclass(slots=True)
@@ -35,14 +39,24 @@ class Relay:
     """Any number of relays may run: each locks other rows."""
 
     def __init__(
-        self, *, engine: AsyncEngine, publisher: Publisher, batch_size: int, max_attempts: int, poll_seconds: float
+        self,
+        *,
+        engine: AsyncEngine,
+        publisher: Publisher,
+        batch_size: int,
+        rings_per_message: int,
+        max_attempts: int,
+        poll_seconds: float,
     ) -> None:
         self._engine = engine
         self._publisher = publisher
         self._batch_size = batch_size
+        self._rings_per_message = rings_per_message
         self._max_attempts = max_attempts
         self._poll_seconds = poll_seconds
         self._backoffs = Backoffs()
+        self._task_seconds: dict[str, float] = {}
+        self._asked_at = -TASK_SECONDS_AGE
         self.totals = RelayTotals()
 
     async def tick(self) -> float:
@@ -51,6 +65,7 @@ class Relay:
         Raises BrokerUnavailable or DatabaseUnavailable; nothing that was not confirmed is then forgotten.
         """
         await self._publisher.prepare()
+        await self._ask_how_long_tasks_take()
         async with transaction(self._engine) as connection:
             now = asyncio.get_running_loop().time()
             rows = await outbox.lock_batch(connection, limit=self._batch_size, excluded=self._backoffs.resting(now=now))
@@ -61,9 +76,16 @@ class Relay:
             raise BrokerUnavailable(f"{silent} messages got no answer; they stay in the outbox")
         return 0 if rows else min(self._poll_seconds, self._backoffs.seconds_until_next(now=now) or self._poll_seconds)
 
+    async def _ask_how_long_tasks_take(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._asked_at >= TASK_SECONDS_AGE:
+            self._asked_at = now
+            async with single_statement(self._engine) as connection:
+                self._task_seconds = await marks.task_seconds(connection)
+
     async def _relay(self, connection: AsyncConnection, rows: Sequence[OutboxRow]) -> int:
         """Publish and settle ``rows``; returns how many got no answer."""
-        parcels = pack(rows)
+        parcels = pack(rows, share=self._share)
         receipts = await self._publisher.publish([parcel.message for parcel in parcels])
         settled = list(zip(parcels, receipts, strict=True))
         for parcel, receipt in settled:
@@ -76,6 +98,10 @@ class Relay:
             await outbox.delete(connection, confirmed)
         await self._count_returned(connection, settled)
         return sum(receipt.fate is Fate.UNKNOWN for receipt in receipts)
+
+    def _share(self, work_queue: str, waiting: int) -> int:
+        seconds = self._task_seconds.get(work_queue)
+        return rings_per_message(waiting, task_seconds=seconds, largest=self._rings_per_message)
 
     def _learn(self, settled: Sequence[tuple[Parcel, Receipt]]) -> None:
         """A destination that refused or returned anything rests; one that only accepted does not."""

@@ -28,6 +28,7 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
         engine=engine,
         publisher=publisher,
         batch_size=settings.outbox_batch_size,
+        rings_per_message=settings.outbox_rings_per_message,
         max_attempts=settings.outbox_max_attempts,
         poll_seconds=settings.outbox_poll_interval,
     )

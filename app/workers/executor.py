@@ -3,10 +3,11 @@
 import asyncio
 import contextvars
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -33,6 +34,14 @@ class TimedOut(Exception):
     """The handler did not end within its timeout."""
 
 
+class ThreadsExhausted(Exception):
+    """This process cannot start another thread: something leaks them."""
+
+
+MOST_RELEASES: Final = 10
+"""A task that was released so often is charged when its transaction loses Postgres once more: it may be the cause."""
+
+
 @dataclass(slots=True)
 class Execution:
     """One attempt under way.
@@ -48,40 +57,52 @@ class Execution:
 
 class Executor:
     """Async handlers run on the loop, sync ones in threads, of which there are as many as slots; handlers that ask for
-    it, and tasks that were lost with a worker before, run in a process of their own.
+    it, and tasks that may be what took a worker down before, run in a process of their own.
 
     A thread cannot be killed: when a sync handler times out its attempt ends, but its slot stays taken until the
-    function returns.
+    function returns. When the process can start no more threads, ``on_exhausted`` is called: only a new one will do.
     """
 
     def __init__(
-        self, handlers: Handlers, settings: Settings, *, engine: AsyncEngine, isolation: Isolation | None
+        self,
+        handlers: Handlers,
+        settings: Settings,
+        *,
+        engine: AsyncEngine,
+        isolation: Isolation | None,
+        on_exhausted: Callable[[], None] | None = None,
     ) -> None:
         self._handlers = handlers
         self._settings = settings
         self._policy = RetryPolicy(settings.max_retries, settings.retry_delays_seconds)
         self._engine = engine
         self._isolation = isolation
+        self._on_exhausted = on_exhausted
         self._threads = ThreadPoolExecutor(settings.worker_concurrency, thread_name_prefix="handler")
-        self._busy: set[asyncio.Future[Any]] = set()
 
     async def run(self, execution: Execution) -> Outcome:
         """Run to the end, whatever the handler does. Cancelled from outside, the attempt is released uncharged."""
         task = execution.task
         handler = self._handlers.by_type.get(task.type)
-        transaction = TaskTransaction(self._engine)
+        transaction = TaskTransaction(self._engine) if handler is not None and handler.takes_context else None
         try:
             return await self._run(handler, execution, transaction)
         except asyncio.CancelledError as error:
             if (current := asyncio.current_task()) is not None and current.cancelling():
                 return decision.released(task, "the worker stopped before the attempt could finish")
             return self._fail(task, handler, error)
+        except ThreadsExhausted as error:
+            return decision.released(task, str(error))
         except BaseException as error:  # a handler's SystemExit must not end the worker
+            lost_postgres = transaction is not None and error is transaction.outage
+            if lost_postgres and task.attempt - task.charged < MOST_RELEASES:
+                return decision.released(task, f"its transaction lost Postgres: {error}")
             return self._fail(task, handler, error)
         finally:
-            await transaction.close()
+            if transaction is not None:
+                await transaction.close()
 
-    async def _run(self, handler: Handler | None, execution: Execution, transaction: TaskTransaction) -> Outcome:
+    async def _run(self, handler: Handler | None, execution: Execution, transaction: TaskTransaction | None) -> Outcome:
         task = execution.task
         if handler is None:
             have = ", ".join(self._handlers.modules)
@@ -91,7 +112,7 @@ class Executor:
             outcome, execution.recorded = await self._isolation.run(task, timeout_seconds=seconds)
             return outcome
         outcome = decision.succeeded(task, await self._call(handler, execution, transaction))
-        if transaction.ready:
+        if transaction is not None and transaction.ready:
             # When the task was given away the outcome goes on to the recorder, where it is refused again, and told.
             execution.recorded = await transaction.commit(outcome)
         return outcome
@@ -103,10 +124,11 @@ class Executor:
     def _timeout(self, task: ClaimedTask, handler: Handler) -> float:
         return task.timeout_seconds or handler.timeout_seconds or self._settings.task_timeout_seconds
 
-    async def _call(self, handler: Handler, execution: Execution, transaction: TaskTransaction) -> str:
+    async def _call(self, handler: Handler, execution: Execution, transaction: TaskTransaction | None) -> str:
         task = execution.task
         seconds = self._timeout(task, handler)
-        arguments = handler.arguments(task.payload, _context(task, seconds, handler, transaction))
+        context = _context(task, seconds, handler, transaction) if transaction is not None else None
+        arguments = handler.arguments(task.payload, context)
         try:
             async with asyncio.timeout(seconds) as timer:
                 if handler.is_async:
@@ -122,10 +144,15 @@ class Executor:
 
     def _start_thread(self, handler: Handler, arguments: dict[str, Any]) -> asyncio.Future[Any]:
         call = functools.partial(contextvars.copy_context().run, handler.function, **arguments)
-        thread = asyncio.get_running_loop().run_in_executor(self._threads, call)
-        self._busy.add(thread)
-        thread.add_done_callback(self._busy.discard)
-        return thread
+        try:
+            return asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except RuntimeError as error:
+            # The pool has the call in its queue even so, from which no thread may take it later.
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            if self._on_exhausted is None:
+                raise
+            self._on_exhausted()
+            raise ThreadsExhausted(f"the worker cannot start a thread and stops: {error}") from error
 
     def _encode(self, task: ClaimedTask, result: Any) -> str:
         try:
@@ -138,10 +165,9 @@ class Executor:
             raise Fail(f"{task.type} returned {size} bytes of JSON; WORKER_MAX_RESULT_BYTES allows {limit}")
         return text
 
-    def close(self) -> bool:
-        """Take no more calls; whether all threads are done with theirs."""
+    def close(self) -> None:
+        """Take no more calls. Those under way go on, and keep their threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        return not self._busy
 
 
 def _context(task: ClaimedTask, seconds: float, handler: Handler, transaction: TaskTransaction) -> Context:

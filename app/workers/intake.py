@@ -49,6 +49,10 @@ class Intake:
         while len(offers) < slots and candidates:
             lane = self._lanes[self._turns.next(candidates)]
             offers.append(lane.take())
+            if len(candidates) == 1 or not self._turns.weighted:
+                # Nobody else has a turn before this lane runs dry.
+                while lane.buffer and len(offers) < slots:
+                    offers.append(lane.take())
             if not lane.buffer:
                 candidates.discard(lane.work_queue)
         # In strict order a later lane that had to hand back waits until the earlier ones leave a slot free.

@@ -1,5 +1,5 @@
-"""Runs an attempt in a process of its own, which can be killed: for handlers that ask for it, and for tasks that were
-lost together with a worker before, so that one that kills its process does not take others down again.
+"""Runs an attempt in a process of its own, which can be killed: for handlers that ask for it, and for tasks that may
+be what took a worker down before, so that one that kills its process does not take others down again.
 
 The processes are forked from a small server process that has the handlers' modules loaded (multiprocessing's
 ``forkserver``): forking the worker itself, with its threads and connections, would not be safe.

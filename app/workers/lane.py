@@ -28,18 +28,20 @@ GROWTH_SECONDS: Final = 1.0
 
 
 class Incoming:
-    """A delivery and the rings of it that nobody has claimed yet."""
+    """A delivery: ``rings`` of it wait for their turn, ``lent`` more are being claimed."""
 
-    __slots__ = ("delivery", "rings", "settled")
+    __slots__ = ("delivery", "lent", "rings", "settled")
 
     def __init__(self, delivery: Delivery, rings: list[Ring]) -> None:
         self.delivery = delivery
         self.rings = deque(rings)
+        self.lent = 0
         self.settled = False
 
-    async def settle(self) -> None:
-        """Acknowledge, once all rings are claimed or known to be stale."""
-        if not self.settled and not self.rings:
+    async def settle(self, rings: int) -> None:
+        """So many of the lent rings are claimed or known to be stale; with the last one acknowledge."""
+        self.lent -= rings
+        if not (self.settled or self.rings or self.lent):
             self.settled = True
             await self.delivery.acknowledge()
 
@@ -75,12 +77,14 @@ class Lane:
         """The next ring. Only for a lane with work."""
         incoming = self.buffer[0]
         ring = incoming.rings.popleft()
+        incoming.lent += 1
         if not incoming.rings:
             self.buffer.popleft()
         return incoming, ring
 
     def put_back(self, incoming: Incoming, ring: Ring) -> None:
-        """Undo a ``take``, unless the delivery went back to the broker meanwhile."""
+        """Undo a ``take``. A delivery that went back to the broker meanwhile took all its rings along."""
+        incoming.lent -= 1
         if incoming.settled:
             return
         if not incoming.rings:

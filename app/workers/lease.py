@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from typing import Final
 
 import structlog
@@ -25,6 +24,7 @@ from app.db import leases
 from app.db.engine import create_engine, single_statement
 from app.errors import DatabaseUnavailable
 from app.process import first_of
+from app.workers.marks import Marks
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,8 @@ STEP_SECONDS: Final = 0.1
 class Lease:
     """``name`` is the worker's name while it holds a lease, None while it must not start anything.
 
-    ``on_change`` is called on the worker's event loop whenever ``name`` has changed.
+    ``on_change`` is called on the worker's event loop whenever ``name`` has changed. ``marks`` go along with each
+    renewal.
     """
 
     def __init__(self, settings: Settings, *, handlers: str, on_change: Callable[[], None]) -> None:
@@ -45,18 +46,13 @@ class Lease:
         self._settings = settings
         self._handlers = handlers
         self._on_change = on_change
-        self._marks: dict[str, datetime] = {}
+        self.marks: Final = Marks()
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
+        self._ended = asyncio.Event()
         # In this context, so that the thread's log lines carry the same fields.
-        run = functools.partial(contextvars.copy_context().run, lambda: asyncio.run(self._keep()))
+        run = functools.partial(contextvars.copy_context().run, self._run)
         self._thread = threading.Thread(target=run, name="lease", daemon=True)
-
-    def mark(self, work_queue: str, queued_at: datetime) -> None:
-        """A task that was sent out at ``queued_at`` was claimed from ``work_queue``: the reconciler is told."""
-        last = self._marks.get(work_queue)
-        if last is None or queued_at > last:
-            self._marks[work_queue] = queued_at
 
     def start(self) -> None:
         self._thread.start()
@@ -64,21 +60,29 @@ class Lease:
     async def close(self) -> None:
         """Give the lease back. The worker must not run anything any more."""
         self._stopping.set()
-        await asyncio.to_thread(self._thread.join, self._settings.worker_lease_seconds)
+        # The thread is not joined in another one: there may be none left.
+        await first_of(self._ended, timeout_seconds=self._settings.worker_lease_seconds)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._keep())
+        finally:
+            self._call_soon(self._ended.set)
 
     async def _keep(self) -> None:
-        engine = create_engine(self._settings.model_copy(update={"postgres_pool_size": 1}), application="lease")
+        settings = self._settings.model_copy(update={"postgres_pool_size": 1})
+        engine = create_engine(settings, application="lease")
         while not self._stopping.is_set():
             name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
             try:
-                deadline = await self._open(engine, name)
+                asked_at = await self._open(engine, name)
             except DatabaseUnavailable as error:
                 log.debug("lease_not_opened", error=error.detail)
-                await self._pause(RETRY_SECONDS)
+                await self._pause_until(time.monotonic() + RETRY_SECONDS)
                 continue
             log.info("lease_opened", worker=name)
             self._tell(name)
-            await self._renew_until_lost(engine, name, deadline)
+            await self._renew_until_lost(engine, name, asked_at)
             if self._stopping.is_set():
                 await self._give_back(engine, name)
             else:
@@ -87,33 +91,37 @@ class Lease:
         await engine.dispose()
 
     async def _open(self, engine: AsyncEngine, name: str) -> float:
-        deadline = self._deadline()
+        """When it was asked for, on the monotonic clock."""
+        asked_at = time.monotonic()
         async with single_statement(engine) as connection:
             await leases.open_lease(
                 connection, name=name, handlers=self._handlers, seconds=self._settings.worker_lease_seconds
             )
-        return deadline
+        return asked_at
 
-    async def _renew_until_lost(self, engine: AsyncEngine, name: str, deadline: float) -> None:
-        await self._pause(self._settings.worker_lease_renew_seconds)
-        while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
-            granted_until = self._deadline()
+    async def _renew_until_lost(self, engine: AsyncEngine, name: str, asked_at: float) -> None:
+        """A lease that was asked for at ``asked_at`` is given up when its safe part is over."""
+        settings = self._settings
+        safe_seconds = settings.worker_lease_seconds * SAFE_PART
+        await self._pause_until(asked_at + settings.worker_lease_renew_seconds)
+        while not self._stopping.is_set() and (left := asked_at + safe_seconds - time.monotonic()) > 0:
+            asking_at = time.monotonic()
             try:
                 async with asyncio.timeout(left):
                     held = await self._renew(engine, name)
             except (DatabaseUnavailable, TimeoutError) as error:
                 log.warning("lease_not_renewed", worker=name, error=str(error))
-                await self._pause(RETRY_SECONDS)
+                await self._pause_until(time.monotonic() + RETRY_SECONDS)
                 continue
             if not held:
                 return
-            deadline = granted_until
-            await self._pause(self._settings.worker_lease_renew_seconds)
+            asked_at = asking_at
+            await self._pause_until(asked_at + settings.worker_lease_renew_seconds)
 
     async def _renew(self, engine: AsyncEngine, name: str) -> bool:
         seconds = self._settings.worker_lease_seconds
         async with single_statement(engine) as connection:
-            return await leases.renew(connection, name=name, seconds=seconds, marks=dict(self._marks))
+            return await leases.renew(connection, name=name, seconds=seconds, marks=self.marks.all())
 
     async def _give_back(self, engine: AsyncEngine, name: str) -> None:
         try:
@@ -123,17 +131,15 @@ class Lease:
             # It lapses by itself, and nothing runs under it.
             log.debug("lease_not_given_back", worker=name, error=error.detail)
 
-    def _deadline(self) -> float:
-        """When a lease that is granted from now on must be given up, on the monotonic clock."""
-        return time.monotonic() + self._settings.worker_lease_seconds * SAFE_PART
-
-    async def _pause(self, seconds: float) -> None:
+    async def _pause_until(self, moment: float) -> None:
         """Sleep in steps that notice the stop."""
-        until = time.monotonic() + seconds
-        while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
+        while not self._stopping.is_set() and (left := moment - time.monotonic()) > 0:
             await first_of(timeout_seconds=min(left, STEP_SECONDS))
 
     def _tell(self, name: str | None) -> None:
         self.name = name
+        self._call_soon(self._on_change)
+
+    def _call_soon(self, callback: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the worker's loop may be closed already
-            self._loop.call_soon_threadsafe(self._on_change)
+            self._loop.call_soon_threadsafe(callback)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app import task_error
 from app.db import outcomes
 from app.db.claims import ClaimedTask
-from app.db.engine import is_outage, transaction
+from app.db.engine import is_outage, single_statement
 from app.db.signals import OutboxSignal
 from app.errors import DatabaseUnavailable
 from app.lifecycle import Event
@@ -83,7 +83,7 @@ class Recorder:
 
     async def _write(self, batch: Sequence[Ended]) -> None:
         try:
-            async with transaction(self._engine) as connection:
+            async with single_statement(self._engine) as connection:
                 closed = self._closed_by(batch)
                 wanted = [ended.outcome for ended in batch if not ended.recorded]
                 taken = await outcomes.record(connection, wanted, closed=closed)
@@ -135,7 +135,7 @@ class Recorder:
 
     def _report(self, task: ClaimedTask, outcome: Outcome, *, taken: bool) -> None:
         self.totals[outcome.ending if taken else "refused"] += 1
-        fields = {"task_id": str(task.id), "type": task.type, "queue": task.queue, "attempt": task.attempt}
+        fields = {"task_id": task.id, "type": task.type, "queue": task.queue, "attempt": task.attempt}
         if not taken:
             log.warning("outcome_refused", ending=outcome.ending, **fields)
             return

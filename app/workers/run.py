@@ -1,7 +1,6 @@
 """python -m app.workers.run: a worker's process."""
 
 import asyncio
-import logging
 import os
 import socket
 import sys
@@ -50,7 +49,14 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
         work=something,
         on_malformed=rejects.add,
     )
-    executor = Executor(handlers, settings, engine=transactions, isolation=Isolation(settings, run_isolated))
+
+    def stop() -> None:
+        log.error("threads_exhausted")
+        stopping.set()
+
+    executor = Executor(
+        handlers, settings, engine=transactions, isolation=Isolation(settings, run_isolated), on_exhausted=stop
+    )
     lease = Lease(settings, handlers=handlers.options(), on_change=lambda: worker.lease_changed())  # noqa: PLW0108  # worker comes next
     worker = Worker(
         lease=lease,
@@ -78,11 +84,7 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
     await http.close()
     await transactions.dispose()
     await engine.dispose()
-    if not executor.close():
-        # A thread that goes on with a released task would keep the process alive.
-        log.warning("threads_abandoned")
-        logging.shutdown()
-        os._exit(0)
+    executor.close()
 
 
 async def summarise(worker: Worker, intake: Intake, seconds: float, stopping: asyncio.Event) -> None:

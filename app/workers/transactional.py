@@ -1,11 +1,13 @@
 """``context.transaction()``: the handler's writes and the task's completion in one commit."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from app.db import outcomes
+from app.db.engine import is_outage
 from app.outcomes import Outcome
 
 
@@ -16,13 +18,22 @@ class TaskTransaction:
         self._engine = engine
         self._session: AsyncSession | None = None
         self.ready = False
+        self.outage: BaseException | None = None
+        """The error, when it was raised because the transaction's connection is lost or cannot be had."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncSession]:
         if self._session is not None:
             raise RuntimeError("context.transaction() can be used once per attempt")
         self._session = AsyncSession(self._engine, expire_on_commit=False)
-        yield self._session
+        try:
+            await self._session.connection()
+        except Exception as error:
+            if is_outage(error):
+                self.outage = error
+            raise
+        with self._watched():
+            yield self._session
         self.ready = True
 
     async def commit(self, outcome: Outcome) -> bool:
@@ -32,13 +43,24 @@ class TaskTransaction:
         that the caller records next is refused if it did.
         """
         assert self._session is not None
-        if not await outcomes.record(await self._session.connection(), [outcome]):
-            await self._session.rollback()
-            return False
-        await self._session.commit()
-        return True
+        with self._watched():
+            if not await outcomes.record(await self._session.connection(), [outcome]):
+                await self._session.rollback()
+                return False
+            await self._session.commit()
+            return True
 
     async def close(self) -> None:
         """Undo whatever was not committed."""
         if self._session is not None:
             await self._session.close()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            # A deadlock or a cancelled statement is the handler's own affair.
+            if error.connection_invalidated:
+                self.outage = error
+            raise

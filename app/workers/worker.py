@@ -1,7 +1,12 @@
 """The heart of a worker: claim for free slots, acknowledge, run, record."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,6 +24,20 @@ from app.workers.lease import Lease
 from app.workers.recorder import Ended, Recorder
 
 log = structlog.get_logger(__name__)
+
+CLAIMS_AT_ONCE: Final = 2
+"""While Postgres works on one claim, what the other brought is started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim statement: its id, the lease's name that it is for, what was offered, and which ``rings`` of that it
+    claims."""
+
+    id: UUID
+    worker: str
+    offers: Sequence[Offer]
+    rings: frozenset[Ring]
 
 
 class Worker:
@@ -42,7 +61,9 @@ class Worker:
         self._slots = slots
         self._work = work
         self._held: set[Ring] = set()
-        self._running: set[asyncio.Task[None]] = set()
+        self._unanswered: list[Claim] = []
+        self._claiming = 0
+        self._running: dict[asyncio.Task[None], ClaimedTask] = {}
         self.recorder = make_recorder(self._let_go)
 
     @property
@@ -52,63 +73,87 @@ class Worker:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Claim and start until ``stopping``; what runs then goes on."""
-        await poll("claim", lambda: self._pump(stopping), stopping=stopping)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CLAIMS_AT_ONCE):
+                group.create_task(poll("claim", lambda: self._pump(stopping), stopping=stopping))
 
     async def _pump(self, stopping: asyncio.Event) -> float:
         await first_of(self._work, stopping)
         self._work.clear()
-        while not stopping.is_set() and (free := self._slots - len(self._running)) > 0:
-            name = self._lease.name
-            offers = self._intake.take(free) if name else []
-            if name is None or not offers:
-                break
-            await self._claim(offers, name)
+        while not stopping.is_set() and (claim := self._next_claim()) is not None:
+            await self._claim(claim)
         return 0
 
-    async def _claim(self, offers: Sequence[Offer], name: str) -> None:
-        """Claim what is offered, acknowledge it, start it. Raises DatabaseUnavailable with the offers put back."""
-        # A second message for what already runs here is stale like any other.
-        wanted = {ring for _, ring in offers} - self._held
+    def _next_claim(self) -> Claim | None:
+        """A claim whose answer was lost comes first, and unchanged: it may be committed, and nobody else can tell."""
+        name = self._lease.name
+        while self._unanswered:
+            claim = self._unanswered.pop()
+            if claim.worker == name:
+                return claim
+            # Under a lost lease it is the rescuer's, and its rings are stale.
+            self._close(claim, kept=frozenset())
+            self._intake.put_back(claim.offers)
+        # One claim does not fill all slots, so that the next has some.
+        share = min(self._slots - len(self._running) - self._claiming, -(-self._slots // CLAIMS_AT_ONCE))
+        offers = self._intake.take(share) if name is not None and share > 0 else []
+        return self._open(name, offers) if name is not None and offers else None
+
+    def _open(self, name: str, offers: Sequence[Offer]) -> Claim:
+        """Its rings are held and its slots taken until it is closed."""
+        # A second message for what already runs here, or is being claimed, is stale like any other.
+        rings = frozenset(ring for _, ring in offers) - self._held
+        self._held |= rings
+        self._claiming += len(rings)
+        return Claim(uuid7(), name, offers, rings)
+
+    def _close(self, claim: Claim, *, kept: Set[Ring]) -> None:
+        self._claiming -= len(claim.rings)
+        self._held -= claim.rings - kept
+
+    async def _claim(self, claim: Claim) -> None:
+        """Claim what is offered, start it, acknowledge it. Raises DatabaseUnavailable: then it is to be asked again."""
+        claimed: list[ClaimedTask] = []
         try:
-            claimed: list[ClaimedTask] = []
-            claim_id = uuid7()
-            if wanted:
+            if claim.rings:
                 async with single_statement(self._engine) as connection:
-                    claimed = await claims.claim(connection, list(wanted), worker=name, claim_id=claim_id)
+                    claimed = await claims.claim(connection, list(claim.rings), worker=claim.worker, claim_id=claim.id)
         except BaseException:
-            self._intake.put_back(offers)
+            self._unanswered.append(claim)
             self._work.set()
             raise
-        self.recorder.expect(claim_id, len(claimed))
+        self._close(claim, kept={Ring(task.id, task.dispatch) for task in claimed})
+        self.recorder.expect(claim.id, len(claimed))
         for task in claimed:
-            self._lease.mark(f"{task.queue}.{task.priority}", task.queued_at)
-            if self._lease.name == name:
+            self._lease.marks.claimed(task)
+            if self._lease.name == claim.worker:
                 self._start(task)
             else:
                 self.recorder.add(Ended(task, released(task, "the worker lost its lease")))
-        for incoming in {incoming for incoming, _ in offers}:
-            await incoming.settle()
+        for incoming, rings in Counter(incoming for incoming, _ in claim.offers).items():
+            await incoming.settle(rings)
 
     def _start(self, task: ClaimedTask) -> None:
-        log.debug("task_started", task_id=str(task.id), type=task.type, queue=task.queue, attempt=task.attempt)
-        self._held.add(Ring(task.id, task.dispatch))
-        running = asyncio.create_task(self._execute(task), name=f"task {task.id}")
-        self._running.add(running)
+        log.debug("task_started", task_id=task.id, type=task.type, queue=task.queue, attempt=task.attempt)
+        running = asyncio.create_task(self._execute(task))
+        self._running[running] = task
         running.add_done_callback(self._free_slot)
 
     async def _execute(self, task: ClaimedTask) -> None:
+        started_at = time.monotonic()
         execution = Execution(task)
         outcome = await self._executor.run(execution)
         self.recorder.add(Ended(task, outcome, execution.recorded))
+        self._lease.marks.ended(task, time.monotonic() - started_at)
         if execution.thread is not None and not execution.thread.done():
             # The attempt is over, its thread is not: the slot stays taken.
             await asyncio.wait([execution.thread])
 
     def _free_slot(self, running: asyncio.Task[None]) -> None:
-        self._running.discard(running)
+        task = self._running.pop(running)
         self._work.set()
         if not running.cancelled() and (error := running.exception()) is not None:
-            log.error("execution_broke", task=running.get_name(), exc_info=error)
+            log.error("execution_broke", task_id=task.id, exc_info=error)
 
     def _let_go(self, task: ClaimedTask) -> None:
         self._held.discard(Ring(task.id, task.dispatch))

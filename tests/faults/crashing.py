@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from app.errors import DatabaseUnavailable
 
+STRUCK: Final = b"struck at the boundary\n"
+
 Call = Callable[..., Any]
 IsDue = Callable[[], bool]
 """Counts the calls; true at each nth, the first of which most do not outlive."""
@@ -22,13 +24,17 @@ IsDue = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """Which role dies where: around the function or method ``owner``.``name``, in ``module``."""
+    """Which role dies where: around the function or method ``owner``.``name``, in ``module``.
+
+    At which call it does is drawn anew for each life, between ``smallest_nth`` and ``largest_nth``.
+    """
 
     role: str
     module: str
     owner: str | None
     name: str
     wrap: Callable[[Call, IsDue], Call]
+    smallest_nth: int
     largest_nth: int
 
 
@@ -51,6 +57,29 @@ def _after(original: Call, is_due: IsDue) -> Call:
     return call
 
 
+def _after_some(original: Call, is_due: IsDue) -> Call:
+    """Where the function does something only now and then, and its result says whether it did."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        result = await original(*args, **kwargs)
+        if result and is_due():
+            _die()
+        return result
+
+    return call
+
+
+def _before_report(original: Call, is_due: IsDue) -> Call:
+    """Of ``Rescuer._report``: what it would tell of is committed."""
+
+    def call(rescued: Any, found: Any) -> Any:
+        if rescued and is_due():
+            _die()
+        return original(rescued, found)
+
+    return staticmethod(call)
+
+
 def _half_published(original: Call, is_due: IsDue) -> Call:
     """Of ``Publisher.publish``: half of the batch is confirmed, the other half was never sent."""
 
@@ -69,6 +98,7 @@ def _answer_lost(original: Call, is_due: IsDue) -> Call:
     async def call(*args: Any, **kwargs: Any) -> Any:
         result = await original(*args, **kwargs)
         if is_due():
+            _mark()
             raise DatabaseUnavailable("the answer was lost")
         return result
 
@@ -81,6 +111,7 @@ def _answer_lost_while_stopping(original: Call, is_due: IsDue) -> Call:
     async def call(*args: Any, **kwargs: Any) -> Any:
         result = await original(*args, **kwargs)
         if is_due():
+            _mark()
             os.kill(os.getpid(), signal.SIGTERM)
             raise DatabaseUnavailable("the answer was lost")
         return result
@@ -89,28 +120,43 @@ def _answer_lost_while_stopping(original: Call, is_due: IsDue) -> Call:
 
 
 BOUNDARIES: Final = {
-    "relay-before-publish": Boundary("relay", "app.broker.publisher", "Publisher", "publish", _before, 6),
-    "relay-half-published": Boundary("relay", "app.broker.publisher", "Publisher", "publish", _half_published, 6),
-    "relay-between-confirm-and-delete": Boundary("relay", "app.db.outbox", None, "delete", _before, 6),
-    "relay-between-delete-and-commit": Boundary("relay", "app.db.outbox", None, "delete", _after, 6),
-    "worker-after-claim": Boundary("worker", "app.db.claims", None, "claim", _after, 10),
-    "worker-claim-unanswered": Boundary("worker", "app.db.claims", None, "claim", _answer_lost, 10),
+    "relay-before-publish": Boundary("relay", "app.broker.publisher", "Publisher", "publish", _before, 2, 6),
+    "relay-half-published": Boundary("relay", "app.broker.publisher", "Publisher", "publish", _half_published, 2, 6),
+    "relay-between-confirm-and-delete": Boundary("relay", "app.db.outbox", None, "delete", _before, 2, 6),
+    "relay-between-delete-and-commit": Boundary("relay", "app.db.outbox", None, "delete", _after, 2, 6),
+    "worker-after-claim": Boundary("worker", "app.db.claims", None, "claim", _after, 2, 10),
+    "worker-claim-unanswered": Boundary("worker", "app.db.claims", None, "claim", _answer_lost, 2, 10),
     "worker-claim-unanswered-while-stopping": Boundary(
-        "worker", "app.db.claims", None, "claim", _answer_lost_while_stopping, 10
+        "worker", "app.db.claims", None, "claim", _answer_lost_while_stopping, 2, 10
     ),
     "worker-between-claim-and-acknowledge": Boundary(
-        "worker", "app.broker.consumer", "Delivery", "acknowledge", _before, 60
+        "worker", "app.broker.consumer", "Delivery", "acknowledge", _before, 2, 60
     ),
-    "worker-between-effect-and-record": Boundary("worker", "app.db.outcomes", None, "record", _before, 10),
-    "worker-between-record-and-commit": Boundary("worker", "app.db.outcomes", None, "record", _after, 10),
-    "worker-after-record": Boundary("worker", "app.workers.recorder", "Recorder", "tick", _after, 10),
-    "scheduler-before-commit": Boundary("maintenance", "app.db.schedule", None, "send_due", _after, 10),
-    "api-before-commit": Boundary("api", "app.db.tasks", None, "submit", _before, 10),
-    "api-after-commit": Boundary("api", "app.db.tasks", None, "submit", _after, 10),
+    "worker-between-effect-and-record": Boundary("worker", "app.db.outcomes", None, "record", _before, 2, 10),
+    "worker-between-record-and-commit": Boundary("worker", "app.db.outcomes", None, "record", _after, 2, 10),
+    "worker-after-record": Boundary("worker", "app.workers.recorder", "Recorder", "tick", _after, 2, 10),
+    "scheduler-before-commit": Boundary("maintenance", "app.db.schedule", None, "send_due", _after_some, 1, 4),
+    # Maintenance records nothing but what the rescuer found.
+    "rescuer-before-commit": Boundary("maintenance", "app.db.outcomes", None, "record", _after_some, 1, 2),
+    "rescuer-after-commit": Boundary(
+        "maintenance", "app.maintenance.rescuer", "Rescuer", "_report", _before_report, 1, 2
+    ),
+    "reconciler-before-commit": Boundary("maintenance", "app.db.reconcile", None, "ring_again", _after_some, 1, 1),
+    "reconciler-after-commit": Boundary(
+        "maintenance", "app.maintenance.reconciler", "Reconciler", "_reconcile", _after_some, 1, 1
+    ),
+    "api-before-commit": Boundary("api", "app.db.tasks", None, "submit", _before, 2, 60),
+    "api-after-commit": Boundary("api", "app.db.tasks", None, "submit", _after, 2, 60),
 }
 
 
+def _mark() -> None:
+    """Tell, in the role's log, that the boundary was reached: ``Fleet.strikes`` counts it."""
+    os.write(sys.stderr.fileno(), STRUCK)
+
+
 def _die() -> None:
+    _mark()
     os.kill(os.getpid(), signal.SIGKILL)
 
 

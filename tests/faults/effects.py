@@ -50,7 +50,7 @@ class Effects:
             try:
                 async with asyncio.timeout(5):
                     await (await self._open()).execute(_WRITE, execution, task_id, attempt, os.getpid(), kind)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 await asyncio.sleep(TRY_AGAIN_SECONDS)
             else:
                 return

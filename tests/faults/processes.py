@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.faults.crashing import STRUCK
+
 CHECKOUT: Final = Path(__file__).parents[2]
 CHECK_SECONDS: Final = 0.05
 TAIL_BYTES: Final = 1_500
@@ -106,6 +108,11 @@ class Fleet:
     def of(self, kind: str) -> list[RoleProcess]:
         """``api``, ``relay``, ``maintenance`` or ``worker``."""
         return [role for role in self.roles if role.kind == kind]
+
+    @property
+    def strikes(self) -> int:
+        """How often a role reached the boundary that ``Crash`` names."""
+        return sum(role.log_file.read_bytes().count(STRUCK) for role in self.roles)
 
     def start(self) -> None:
         for role in self.roles:

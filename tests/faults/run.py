@@ -107,4 +107,11 @@ async def _close(scenario: Scenario, trial: Trial, account: Account) -> None:
     if dead_letters < failed and not scenario.broker_forgets:
         account.failures.append(f"dead letters: {dead_letters}, should be at least {failed}")
     account.figures["faults"] = ", ".join(trial.struck) or "-"
+    if scenario.boundary is not None:
+        strikes = installation.fleet.strikes
+        account.figures["reached the boundary"] = (
+            f"{strikes} times, {installation.fleet.starts} processes started again"
+        )
+        if not strikes:
+            account.failures.append("no process reached the boundary")
     account.expect("roles that died on their own or did not stop", installation.fleet.flaws, [])

@@ -26,7 +26,7 @@ KILLS: Final = 10
 class Scenario:
     """``broker_forgets``: dead letters may be gone too. ``needs``: a program without which it is skipped.
 
-    ``prepare`` is called before the first process starts.
+    ``prepare`` is called before the first process starts. ``boundary`` is where processes die, which at least one must.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Scenario:
     broker_forgets: bool = False
     needs: str | None = None
     prepare: Callable[[Fleet, Random], None] = lambda _fleet, _rng: None
+    boundary: str | None = None
 
     @property
     def missing(self) -> str | None:
@@ -79,22 +80,34 @@ for _kind in ("api", "relay", "maintenance", "worker"):
     _kill_kind(_kind)
 
 
-def _crash_at(boundary: str) -> None:
+def _crash_at(name: str, cause: Inject) -> None:
     """Every process of the role dies there, life after life, until the load is in."""
+    boundary = BOUNDARIES[name]
 
     def arm(fleet: Fleet, rng: Random) -> None:
-        for process in fleet.of(BOUNDARIES[boundary].role):
-            process.crash = lambda: Crash(boundary, rng.randint(2, BOUNDARIES[boundary].largest_nth))
+        for process in fleet.of(boundary.role):
+            process.crash = lambda: Crash(name, rng.randint(boundary.smallest_nth, boundary.largest_nth))
 
     async def crash(trial: Trial) -> None:
+        await cause(trial)
         await trial.load.done.wait()
-        trial.struck.append(f"{trial.installation.fleet.starts} deaths")
 
-    SCENARIOS[f"crash-{boundary}"] = Scenario(f"crash-{boundary}", crash, prepare=arm)
+    SCENARIOS[f"crash-{name}"] = Scenario(f"crash-{name}", crash, prepare=arm, boundary=name)
 
 
-for _boundary in BOUNDARIES:
-    _crash_at(_boundary)
+async def _kill_workers(trial: Trial) -> None:
+    await rounds(trial, KILLS, lambda _: faults.kill(trial, trial.role("worker")))
+
+
+async def _purge_queues(trial: Trial) -> None:
+    await rounds(trial, ROUNDS, lambda _: faults.purge(trial))
+
+
+_CAUSES: Final = {"rescuer": _kill_workers, "reconciler": _purge_queues}
+"""What gives a role something to do at its boundary, where the load alone does not."""
+
+for _name in BOUNDARIES:
+    _crash_at(_name, _CAUSES.get(_name.partition("-")[0], nothing))
 
 
 @scenario("pause-worker")
@@ -130,7 +143,7 @@ async def queue_deleted(trial: Trial) -> None:
 
 @scenario("queues-purged")
 async def queues_purged(trial: Trial) -> None:
-    await rounds(trial, ROUNDS, lambda _: faults.purge(trial))
+    await _purge_queues(trial)
 
 
 @scenario("queues-full")

@@ -1,8 +1,11 @@
 """Task types for the tests."""
 
 import asyncio
+import itertools
 import os
+import resource
 import signal
+import threading
 import time
 from typing import Any
 from uuid import UUID
@@ -115,6 +118,36 @@ def sync_transaction(context: Context) -> None:
 @task("test.pid")
 def pid() -> int:
     return os.getpid()
+
+
+@task("test.kill")
+async def kill() -> None:
+    """As the kernel does when memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task("test.hoard")
+async def hoard() -> None:
+    """Takes all the memory that the process may have; the pages are never touched."""
+    hoarded = []
+    while True:
+        hoarded.append(bytes(64 * 2**20))
+
+
+@task("test.isolated_hoard", isolated=True)
+async def isolated_hoard() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
+    hoarded = []
+    while True:
+        hoarded.append(bytes(64 * 2**20))
+
+
+@task("test.leak_threads")
+async def leak_threads(most: int | None = None, stack_bytes: int = 0) -> None:
+    """Leaves threads behind, so many or until no more can be started."""
+    threading.stack_size(stack_bytes)
+    for _ in range(most) if most is not None else itertools.count():
+        threading.Thread(target=threading.Event().wait).start()
 
 
 @task("test.isolated", isolated=True)

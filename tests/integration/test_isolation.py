@@ -3,6 +3,7 @@
 import pytest
 
 from app.config import Settings
+from app.task_error import SUSPICIOUS
 from tests.integration.service import Api, Service
 
 
@@ -46,13 +47,17 @@ async def test_isolated_attempt_returns_its_result_from_another_process(api: Api
     assert [str(row.task_id) for row in await service.query("SELECT task_id FROM effects")] == [task["id"]]
 
 
-async def test_task_that_was_lost_with_a_worker_runs_apart(api: Api, service: Service) -> None:
+@pytest.mark.parametrize(("error", "is_apart"), [("WorkerLost", False), *((error, True) for error in SUSPICIOUS)])
+async def test_task_that_may_have_taken_its_workers_down_runs_apart(
+    api: Api, service: Service, error: str, is_apart: bool
+) -> None:
     plain = await api.submit("test.pid")
     here = (await api.get(plain["id"], wait=30))["result"]
     await service.query(
         "UPDATE tasks SET status = 'retrying', dispatch = 2, finished_at = NULL, result = NULL,"
-        """ error = '{"type": "WorkerLost", "message": "", "traceback": null}'"""
+        " error = json_build_object('type', CAST(:error AS text), 'message', '')",
+        error=error,
     )
     await service.query("INSERT INTO outbox (work_queue, task_id, dispatch) SELECT 'tasks.medium', id, 2 FROM tasks")
-    apart = (await api.get(plain["id"], wait=30))["result"]
-    assert apart != here
+    there = (await api.get(plain["id"], wait=30))["result"]
+    assert (there != here) is is_apart

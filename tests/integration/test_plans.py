@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from app.config import Settings
 from app.db import claims, idempotency, outbox, outcomes, queue_counts, reconcile, schedule, tasks
+from app.db.engine import PLANNING
 from app.db.tasks import IdempotencyKey, NewTask, TaskFilter
 from app.lifecycle import Event, Status
 from app.outcomes import Outcome
@@ -96,7 +97,7 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"tasks_unfinished"},
     ),
     "list a type": (listing(type="rare"), {"tasks_by_type"}),
-    "list a type that most tasks have": (listing(type="type.3"), {"tasks_pkey"}),
+    "list a frequent type": (listing(type="type.3"), {"tasks_by_type"}),
     "list an unknown type": (listing(type="unknown"), {"tasks_by_type"}),
     "list a tag": (listing(tag="order:100"), {"tasks_by_tag"}),
     "list a period": (
@@ -167,7 +168,7 @@ async def connection(servers: Servers, filled: str) -> AsyncIterator[AsyncConnec
         postgres_password=found["POSTGRES_PASSWORD"],
         postgres_db=filled,
     )
-    engine = create_async_engine(settings.database_url, poolclass=NullPool)
+    engine = create_async_engine(settings.database_url, poolclass=NullPool, connect_args={"server_settings": PLANNING})
     async with engine.connect() as opened:
         yield opened
         await opened.rollback()

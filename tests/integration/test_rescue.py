@@ -173,6 +173,20 @@ async def test_writes_of_a_task_that_was_given_away_are_not_kept(api: Api, servi
     assert await service.query("SELECT task_id FROM effects") == []
 
 
+async def test_task_whose_transaction_loses_postgres_runs_again_uncharged(api: Api, service: Service) -> None:
+    await service.query("CREATE TABLE effects (task_id uuid)")
+    await service.worker()
+    task = await api.submit("test.transactional", payload={"fail": False, "seconds": 1}, max_retries=0)
+    await service.until(
+        "SELECT count(pg_terminate_backend(pid)) = 1 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'aftercommit-handlers'"
+        " AND state = 'idle in transaction' AND query LIKE '%effects%'"
+    )
+    assert (await api.get(task["id"], wait=30))["status"] == "succeeded"
+    assert [attempt["outcome"] for attempt in await api.attempts(task["id"])] == ["released", "succeeded"]
+    assert [str(row.task_id) for row in await service.query("SELECT task_id FROM effects")] == [task["id"]]
+
+
 async def test_transaction_is_refused_in_a_sync_handler(api: Api, service: Service) -> None:
     await service.worker()
     task = await api.submit("test.sync_transaction", max_retries=0)

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from app.db import claims
+from app.db.claims import ClaimedTask
+from app.errors import DatabaseUnavailable
 from app.queues import Priority, WorkQueue
 from tests.integration.service import Api, Service
 
@@ -182,6 +185,28 @@ async def test_second_message_for_a_dispatch_is_stale(api: Api, service: Service
     await end(api, "echo")
     assert (await api.get(task["id"]))["attempt"] == 1
     await empty(api)
+
+
+async def test_claim_whose_answer_was_lost_is_asked_again_although_its_messages_went_back(
+    api: Api, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, claim = itertools.count(), claims.claim
+
+    async def answer_half(*arguments: Any, **options: Any) -> list[ClaimedTask]:
+        claimed = await claim(*arguments, **options)
+        if next(calls) % 2 == 0:
+            raise DatabaseUnavailable("the answer was lost")
+        return claimed
+
+    monkeypatch.setattr(claims, "claim", answer_half)
+    for _ in range(2):
+        await service.worker(worker_hand_back_seconds=0.02)
+    for _ in range(20):
+        await api.submit("echo")
+    await service.until_idle(seconds=20)
+    (row,) = await service.query("SELECT max(attempt), count(*) FROM tasks WHERE status = 'succeeded'")
+    assert tuple(row) == (1, 20)
+    await service.until("SELECT NOT EXISTS (SELECT FROM claims)", seconds=5)
 
 
 async def empty(api: Api) -> None:

@@ -12,6 +12,7 @@ from app import errors
 from app.api.app import create_app
 from app.config import Settings
 from app.db.models import metadata
+from tests.faults.scenarios import SCENARIOS
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "documents").rglob("*.md"))]
@@ -108,3 +109,11 @@ def test_architecture_page_has_every_table_and_index() -> None:
         assert f"`{table.name}`" in page
         for index in table.indexes:
             assert f"`{index.name}" in page
+
+
+def test_guarantees_page_names_every_fault_scenario_and_only_tests_that_exist() -> None:
+    page = read("documents/guarantees.md")
+    assert not {name for name in SCENARIOS if f"`{name}`" not in page}
+    sources = "".join(module.read_text() for module in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert not {name for name in named if f"def {name}(" not in sources}

@@ -1,12 +1,13 @@
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.broker import message
 from app.db.outbox import OutboxRow
-from app.outbox.grouping import pack
+from app.outbox.grouping import pack, rings_per_message
 
 
 def row(number: int, **changes: Any) -> OutboxRow:
@@ -24,12 +25,12 @@ def row(number: int, **changes: Any) -> OutboxRow:
 
 
 def test_each_row_has_its_message_when_rings_are_not_shared() -> None:
-    parcels = pack([row(1), row(2)])
+    parcels = pack([row(1), row(2)], share=lambda *_: 1)
     assert [parcel.row_ids for parcel in parcels] == [(1,), (2,)]
 
 
 def test_rows_share_a_message_in_order_when_they_ring_one_work_queue() -> None:
-    parcels = pack([row(number) for number in range(1, 8)], rings_per_message=3)
+    parcels = pack([row(number) for number in range(1, 8)], share=lambda *_: 3)
     assert [parcel.row_ids for parcel in parcels] == [(1, 2, 3), (4, 5, 6), (7,)]
     assert [ring.task_id.int for ring in message.decode(parcels[0].message.body)] == [1, 2, 3]
 
@@ -41,7 +42,7 @@ def test_rows_stay_apart_when_work_queue_or_delay_differ() -> None:
         row(3, delay_seconds=5, destination="tasks.retry.high.5"),
         row(4),
     ]
-    parcels = pack(rows, rings_per_message=10)
+    parcels = pack(rows, share=lambda *_: 10)
     assert {(parcel.destination, parcel.row_ids) for parcel in parcels} == {
         ("tasks.high", (1, 4)),
         ("tasks.low", (2,)),
@@ -57,7 +58,7 @@ def test_higher_priorities_come_first_and_dead_letters_last() -> None:
         row(4, work_queue="emails.high", destination="emails.high"),
         row(5),
     ]
-    assert [parcel.row_ids for parcel in pack(rows)] == [(4,), (5,), (3,), (2,), (1,)]
+    assert [parcel.row_ids for parcel in pack(rows, share=lambda *_: 1)] == [(4,), (5,), (3,), (2,), (1,)]
 
 
 def test_dead_letters_are_never_shared_and_keep_a_foreign_body() -> None:
@@ -65,7 +66,7 @@ def test_dead_letters_are_never_shared_and_keep_a_foreign_body() -> None:
         row(1, dead_reason="failed", destination="tasks.dlq"),
         row(2, dead_reason="malformed", destination="tasks.dlq", task_id=None, dispatch=None, body=b"\xff"),
     ]
-    own, foreign = pack(rows, rings_per_message=10)
+    own, foreign = pack(rows, share=lambda *_: 10)
     assert own.message.headers[message.REASON_HEADER] == "failed"
     assert [ring.task_id.int for ring in message.decode(own.message.body)] == [1]
     assert (foreign.message.body, foreign.row_ids, foreign.destination) == (b"\xff", (2,), "tasks.dlq")
@@ -80,6 +81,26 @@ def test_every_row_is_in_exactly_one_parcel(kinds: list[tuple[str, int | None, b
         row(number, work_queue=work_queue, delay_seconds=delay, dead_reason="dead" if dead else None)
         for number, (work_queue, delay, dead) in enumerate(kinds)
     ]
-    parcels = pack(rows, rings_per_message=share)
+    parcels = pack(rows, share=lambda *_: share)
     assert sorted(row_id for parcel in parcels for row_id in parcel.row_ids) == list(range(len(rows)))
     assert all(len(parcel.row_ids) <= share for parcel in parcels)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "task_seconds", "rings"),
+    [
+        (10_000, None, 1),
+        (10_000, 0.0, 100),
+        (10_000, 0.001, 100),
+        (10_000, 0.01, 10),
+        (10_000, 0.08, 1),
+        (10_000, 3600.0, 1),
+        (1, 0.0, 1),
+        (9, 0.0, 1),
+        (80, 0.0, 10),
+    ],
+)
+def test_rings_share_a_message_when_tasks_are_short_and_many(
+    waiting: int, task_seconds: float | None, rings: int
+) -> None:
+    assert rings_per_message(waiting, task_seconds=task_seconds, largest=100) == rings

@@ -1,0 +1,26 @@
+"""``work_queue_marks``: what the workers tell of each work queue, a row each; written as they renew their leases."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(slots=True)
+class Mark:
+    """Of a work queue: tasks that were sent out before ``passed_at`` have had their turn, and a task takes
+    ``task_seconds`` (a moving mean; None while none has ended)."""
+
+    work_queue: str
+    passed_at: datetime
+    task_seconds: float | None = None
+
+
+_TASK_SECONDS: Final = text("SELECT work_queue, task_seconds FROM work_queue_marks WHERE task_seconds IS NOT NULL")
+
+
+async def task_seconds(connection: AsyncConnection) -> dict[str, float]:
+    """How long a task takes, by work queue; where one has ended. Reads the whole table, which is small."""
+    return {row[0]: row[1] for row in await connection.execute(_TASK_SECONDS)}

@@ -1,0 +1,55 @@
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.db.rescue import LostTask
+from app.lifecycle import Event
+from app.maintenance.rescuer import LOST, OVERDUE, decide
+from app.task_error import SUSPICIOUS
+
+
+def a_lost_task(**changes: Any) -> LostTask:
+    fields: dict[str, Any] = {
+        "id": UUID(int=1),
+        "claim_id": UUID(int=2),
+        "worker": "worker",
+        "type": "test",
+        "queue": "tasks",
+        "attempt": 1,
+        "charged": 1,
+        "allowed": 3,
+        "lost_before": False,
+        "suspect": False,
+    }
+    return LostTask(**fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "ending", "error", "suspicious"),
+    [
+        ({}, LOST, Event.RETRY, "WorkerLost", False),
+        ({"charged": 4}, LOST, Event.FAIL, "WorkerLost", False),
+        ({"charged": 4, "lost_before": True}, LOST, Event.RELEASE, "WorkerLostAgain", True),
+        ({"charged": 3, "lost_before": True, "suspect": True}, LOST, Event.RETRY, "WorkerLostAgain", True),
+        ({"charged": 4, "suspect": True}, LOST, Event.FAIL, "WorkerLostAgain", True),
+        ({"lost_before": True}, OVERDUE, Event.RETRY, "Overdue", True),
+        ({"charged": 4}, OVERDUE, Event.FAIL, "Overdue", True),
+    ],
+    ids=[
+        "first loss",
+        "first loss, last attempt",
+        "second loss",
+        "lost though apart",
+        "lost though apart, last attempt",
+        "overdue",
+        "overdue, last attempt",
+    ],
+)
+def test_what_becomes_of_a_task_that_its_worker_will_not_end(
+    changes: dict[str, Any], what: str, ending: Event, error: str, suspicious: bool
+) -> None:
+    outcome = decide(a_lost_task(**changes), what)
+    kind = json.loads(outcome.error or "")["type"]
+    assert (outcome.ending, kind, kind in SUSPICIOUS) == (ending, error, suspicious)
