@@ -38,6 +38,8 @@ _MODULES: Final = {
 _SERVE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.02
 FINISH_SECONDS: Final = 600.0
+LEARN_SECONDS: Final = 7.0
+"""Workers tell with their leases, every 3 s by default, and relays look as often."""
 
 
 class Installation:
@@ -131,10 +133,11 @@ class Installation:
         return Progress(self.connection, since=time.time())
 
     async def warm_up(self, body: Mapping[str, Any], tasks: int) -> None:
-        """Let every part have seen tasks like these."""
+        """Let every part have seen tasks like these, and the relay have heard from the workers how long they take."""
         progress = self.progress()
         await self.submit(body, tasks)
         await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
+        await asyncio.sleep(LEARN_SECONDS)
 
     async def until_published(self) -> None:
         """The outbox is empty, so RabbitMQ has confirmed everything."""

@@ -10,7 +10,7 @@ from typing import Final
 from bench.child_process import CHECKOUT
 from bench.figures import Figure, Sample, at_least
 from bench.ground import Ground
-from bench.installation import API, MAINTENANCE, RELAY
+from bench.installation import RELAY, ROLES, WORKER
 from bench.scenario import Scenario
 
 NOOP: Final = {"type": "bench.noop"}
@@ -26,9 +26,9 @@ async def measure(ground: Ground) -> Sample:
 async def _relay_seconds(ground: Ground, tasks: int) -> float:
     """For a relay that is connected and was held until everything waits."""
     async with ground.installation() as installation:
-        await installation.start(MAINTENANCE, API, RELAY)
-        await installation.submit(NOOP, min(tasks, 1_000))
-        await installation.until_published()
+        await installation.start(*ROLES)
+        await installation.warm_up(NOOP, ground.sizes.warm_up)
+        await installation.stop(WORKER)
         installation.signal(RELAY, signal.SIGSTOP)
         await installation.submit(NOOP, tasks)
         await installation.settle()

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bench.backlog import work_off
 from bench.figures import Figure, Sample, at_least
 from bench.ground import Ground
-from bench.installation import FINISH_SECONDS, ROLES, WORKER
 from bench.scenario import Scenario
 
 WORKERS: Final = 4
@@ -19,22 +19,16 @@ async def measure(ground: Ground) -> Sample:
 
 
 async def _rate(ground: Ground, workers: int) -> float:
-    """Tasks/s of as many tasks for each worker; the workers are up when the first is submitted."""
+    """Tasks/s of a backlog of as many tasks for each worker."""
     tasks = ground.sizes.scale * workers
-    async with ground.installation(WORKER_CONCURRENCY="50") as installation:
-        await installation.start(*ROLES, *[WORKER] * (workers - 1))
-        await installation.warm_up(BODY, ground.sizes.warm_up)
-        await installation.settle()
-        progress = installation.progress()
-        await installation.submit(BODY, tasks)
-        span = await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
-    return span.rate
+    backlog = await work_off(ground, BODY, tasks, workers=workers, settings={"WORKER_CONCURRENCY": "50"})
+    return backlog.span.rate
 
 
 SCENARIO: Final = Scenario(
     "scale",
-    "10 ms async tasks with WORKER_CONCURRENCY=50, submitted as fast as one API takes them to one worker, then four "
-    "times as many to four: from the first claim to the last recorded outcome",
+    "10 ms async tasks with WORKER_CONCURRENCY=50 wait in RabbitMQ, then one worker is released, then four with four "
+    "times as many: from the first claim to the last recorded outcome",
     (
         Figure("one", "10 ms tasks, one worker", "tasks/s"),
         Figure("four", "10 ms tasks, four workers", "tasks/s"),

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bench.backlog import work_off
 from bench.figures import Figure, Sample, at_most
 from bench.ground import Ground
-from bench.installation import API, FINISH_SECONDS, MAINTENANCE, RELAY, WORKER
 from bench.scenario import Scenario
 
 WORKERS: Final = 4
@@ -28,21 +28,14 @@ async def measure(ground: Ground) -> Sample:
 async def _spread(ground: Ground, settings: Mapping[str, str]) -> tuple[float, float]:
     """The largest worker's share, as a multiple of the mean, and the seconds from first claim to last outcome."""
     tasks = ground.sizes.share
-    async with ground.installation(**settings) as installation:
-        await installation.start(MAINTENANCE, API, RELAY, *[WORKER] * WORKERS)
-        await installation.warm_up(BODY, ground.sizes.warm_up)
-        await installation.settle()
-        progress = installation.progress()
-        await installation.submit(BODY, tasks)
-        span = await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
-        shares = await progress.by_worker()
-    return max(shares.values()) * WORKERS / tasks, span.seconds
+    backlog = await work_off(ground, BODY, tasks, workers=WORKERS, settings=settings)
+    return max(backlog.by_worker.values()) * WORKERS / tasks, backlog.span.seconds
 
 
 SCENARIO: Final = Scenario(
     "share",
-    "20 ms async tasks, submitted as fast as one API takes them, over four workers that are up: each worker's share, "
-    "and the time from the first claim to the last recorded outcome; then the same with one task per message",
+    "20 ms async tasks wait in RabbitMQ, then four workers are released at once: each worker's share, and the time "
+    "from the first claim to the last recorded outcome; then the same with one task per message",
     (
         Figure("largest", "20 ms tasks over four workers: largest share ÷ mean", "×", at_most(1.2)),
         Figure("seconds", "20 ms tasks over four workers: time to empty", "s"),

@@ -1,0 +1,38 @@
+"""A backlog in RabbitMQ that several workers work off, all from the same moment."""
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.ground import Ground
+from bench.installation import API, FINISH_SECONDS, MAINTENANCE, RELAY, WORKER
+from bench.progress import Span
+
+LEASES: Final = {"WORKER_LEASE_SECONDS": "300"}
+"""So that workers may be held while the backlog is made: nobody may take them for lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What became of it: when it was worked off, and how many tasks each worker ran."""
+
+    span: Span
+    by_worker: Mapping[str, int]
+
+
+async def work_off(
+    ground: Ground, body: Mapping[str, Any], tasks: int, *, workers: int, settings: Mapping[str, str]
+) -> Backlog:
+    """The workers are up, warm and stopped by the kernel until everything is published."""
+    async with ground.installation(**LEASES, **settings) as installation:
+        await installation.start(MAINTENANCE, API, RELAY, *[WORKER] * workers)
+        await installation.warm_up(body, ground.sizes.warm_up)
+        installation.signal(WORKER, signal.SIGSTOP)
+        progress = installation.progress()
+        await installation.submit(body, tasks)
+        await installation.until_published()
+        await installation.settle()
+        installation.signal(WORKER, signal.SIGCONT)
+        span = await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
+        return Backlog(span, await progress.by_worker())
