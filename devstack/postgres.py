@@ -95,6 +95,9 @@ class PostgresServer:
         with self._exclusive():
             if not self._signalled(signal.SIGINT, 30) and not self._signalled(signal.SIGQUIT, 10):
                 raise DevstackError(f"PostgreSQL (pid {self.pid}) does not stop; see {self.log_file}")
+            if self._process is not None:
+                # It takes its pid file away before it ends.
+                self._process.wait(10)
 
     def restart(self) -> None:
         self.stop()

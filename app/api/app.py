@@ -9,11 +9,12 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from app.api import health, outbox, problems, queues, tasks
+from app.api import health, outbox, problems, queues, submit, tasks
 from app.api.body_limit import BodyLimit
 from app.api.problems import Problem
 from app.api.schemas import BatchIn, CompletionIn, RequeueIn, TaskIn
 from app.api.services import Services
+from app.api.submissions import Submissions
 from app.api.watch import CompletionWatch
 from app.broker.connection import BrokerConnection
 from app.broker.inspection import Inspector
@@ -37,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Aftercommit", version="1", description=DESCRIPTION, lifespan=lifespan)
     app.add_middleware(BodyLimit, max_bytes=settings.api_max_body_bytes)
     problems.install(app)
-    for module in (tasks, queues, outbox, health):
+    for module in (submit, tasks, queues, outbox, health):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
@@ -51,6 +52,7 @@ async def _serving(settings: Settings) -> AsyncIterator[Services]:
         settings=settings,
         engine=engine,
         outbox_signal=OutboxSignal(engine),
+        submissions=Submissions(engine),
         watch=CompletionWatch(engine),
         inspector=Inspector(connection, url=settings.rabbitmq_url, management_url=settings.rabbitmq_management_url),
         migration_head=expected_head(),

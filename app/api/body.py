@@ -26,7 +26,9 @@ def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
 
     async def read(request: Request) -> M:
         value = parse(await _receive(request), request.headers.get("content-type", ""))
-        if flaws := [FieldError(*flaw) for flaw in islice(json_text.find_flaws(value), MOST_ERRORS)]:
+        if not json_text.is_plain(value) and (
+            flaws := [FieldError(*flaw) for flaw in islice(json_text.find_flaws(value), MOST_ERRORS)]
+        ):
             raise invalid(*flaws)
         try:
             return model.model_validate(value)

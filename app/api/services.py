@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.api.submissions import Submissions
 from app.api.watch import CompletionWatch
 from app.broker.inspection import Inspector
 from app.config import Settings
@@ -17,12 +18,14 @@ class Services:
     settings: Settings
     engine: AsyncEngine
     outbox_signal: OutboxSignal
+    submissions: Submissions
     watch: CompletionWatch
     inspector: Inspector
     migration_head: str
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
+    # async: FastAPI would call a sync one in a thread
     services: Services = request.app.state.services
     return services
 

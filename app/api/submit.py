@@ -1,21 +1,101 @@
-"""From a checked request to committed rows: sizes, queues, ids, and what an Idempotency-Key means."""
+"""``POST /v1/tasks``: from a request to committed rows; and what an Idempotency-Key means."""
 
 import hashlib
 import json
-from collections.abc import Sequence
-from datetime import datetime
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
 
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from uuid_utils.compat import uuid7
 
 from app import json_text
-from app.api.problems import invalid
-from app.api.schemas import TaskIn, TaskOut
+from app.api.body import documented, json_body
+from app.api.problems import SUBMIT_ERRORS, invalid, responses
+from app.api.schemas import KEY_PATTERN, BatchIn, TaskIn, TaskOut, TasksOut
 from app.api.services import Services
 from app.db import idempotency, tasks
 from app.db.engine import single_statement
-from app.db.tasks import IdempotencyKey, NewTask
+from app.db.tasks import IdempotencyKey, NewTask, Submission
 from app.errors import FieldError, IdempotencyKeyReused
 from app.lifecycle import Status
+
+KEY: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
+
+_KEY = re.compile(KEY_PATTERN)
+_KEY_PARAMETER: Final = {
+    "name": KEY,
+    "in": "header",
+    "required": False,
+    "description": "Up to 200 visible ASCII characters, held for 24 h: the same key and body returns the first tasks",
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
+}
+_CREATED: Final[dict[int | str, dict[str, Any]]] = {
+    201: {
+        "headers": {
+            REPLAYED: {
+                "description": "true: these are the tasks of an earlier request with this Idempotency-Key",
+                "schema": {"type": "string", "const": "true"},
+            }
+        }
+    }
+}
+
+
+class DirectRoute(APIRoute):
+    """A function that makes its response from the request by itself, documented like any other: FastAPI's way from
+    one to the other takes longer than all the rest of a submit."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # an Awaitable does
+        return self.endpoint
+
+
+router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=DirectRoute)
+
+_read_task = json_body(TaskIn)
+_read_batch = json_body(BatchIn)
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=TaskOut,
+    responses=_CREATED | responses(*SUBMIT_ERRORS),
+    openapi_extra=documented(TaskIn) | {"parameters": [_KEY_PARAMETER]},
+)
+async def submit_task(request: Request) -> Response:
+    """Commit one task. It will run."""
+    (task,), headers = await _submit(request, [await _read_task(request)], batch=False)
+    return Response(task, 201, headers, media_type="application/json")
+
+
+@router.post(
+    "/batch",
+    status_code=201,
+    response_model=TasksOut,
+    responses=_CREATED | responses(*SUBMIT_ERRORS),
+    openapi_extra=documented(BatchIn) | {"parameters": [_KEY_PARAMETER]},
+)
+async def submit_batch(request: Request) -> Response:
+    """Commit up to 10,000 tasks in one transaction, all or none. They come back in the order they were given in."""
+    submitted, headers = await _submit(request, (await _read_batch(request)).tasks, batch=True)
+    return Response(f'{{"tasks":[{",".join(submitted)}]}}', 201, headers, media_type="application/json")
+
+
+async def _submit(request: Request, wanted: Sequence[TaskIn], *, batch: bool) -> tuple[list[str], dict[str, str]]:
+    """The tasks as JSON, and the headers that say more."""
+    services: Services = request.app.state.services
+    key = request_key(request.headers.get(KEY), "batch" if batch else "one", wanted)
+    new = prepare(wanted, services, batch=batch)
+    created_at = await services.submissions.submit(Submission(new, key))
+    if created_at is not None:
+        services.outbox_signal.send()
+        return [render(task, created_at) for task in new], {}
+    assert key is not None
+    return [task.model_dump_json() for task in await replay(services, key)], {REPLAYED: "true"}
 
 
 def prepare(wanted: Sequence[TaskIn], services: Services, *, batch: bool) -> list[NewTask]:
@@ -51,24 +131,16 @@ def prepare(wanted: Sequence[TaskIn], services: Services, *, batch: bool) -> lis
 
 
 def request_key(header: str | None, path: str, wanted: Sequence[TaskIn]) -> IdempotencyKey | None:
-    """What a request's Idempotency-Key stands for: its path and what it asks for, however that is spelt."""
+    """What a request's Idempotency-Key stands for: its path and what it asks for, however that is spelt.
+
+    Raises InvalidRequest for one that is none.
+    """
     if header is None:
         return None
+    if not _KEY.fullmatch(header):
+        raise invalid(FieldError(KEY, f"should match {KEY_PATTERN}: up to 200 visible ASCII characters"))
     asked = json.dumps([path, [task.model_dump(mode="json") for task in wanted]], sort_keys=True)
     return IdempotencyKey(header, hashlib.sha256(asked.encode()).digest())
-
-
-async def commit(new: Sequence[NewTask], services: Services, *, key: IdempotencyKey | None) -> list[TaskOut] | None:
-    """Commit the tasks and return them; None when the key belongs to an earlier request, and nothing was committed.
-
-    Raises DatabaseUnavailable when Postgres is away.
-    """
-    async with single_statement(services.engine) as connection:
-        created_at = await tasks.submit(connection, new, key=key)
-    if created_at is None:
-        return None
-    services.outbox_signal.send()
-    return [_submitted(task, created_at) for task in new]
 
 
 async def replay(services: Services, key: IdempotencyKey) -> list[TaskOut]:
@@ -83,27 +155,20 @@ async def replay(services: Services, key: IdempotencyKey) -> list[TaskOut]:
     return [TaskOut.model_validate(rows[task_id]) for task_id in held.task_ids if task_id in rows]
 
 
-def _submitted(task: NewTask, created_at: datetime) -> TaskOut:
-    """A task as the statement left it: saves reading it back."""
-    return TaskOut(
-        id=task.id,
-        type=task.type,
-        queue=task.queue,
-        priority=task.priority,
-        status=Status.QUEUED,
-        payload=json.loads(task.payload),
-        tags=list(task.tags),
-        max_retries=task.max_retries,
-        timeout_seconds=task.timeout_seconds,
-        dispatch=1,
-        attempt=0,
-        worker=None,
-        result=None,
-        error=None,
-        created_at=created_at,
-        queued_at=created_at,
-        due_at=None,
-        first_started_at=None,
-        started_at=None,
-        finished_at=None,
+_UNSTARTED: Final = (
+    f'"status":"{Status.QUEUED}","dispatch":1,"attempt":0,"worker":null,"result":null,"error":null,"due_at":null,'
+    '"first_started_at":null,"started_at":null,"finished_at":null'
+)
+
+
+def render(task: NewTask, created_at: datetime) -> str:
+    """The JSON of a TaskOut for a task as the statement left it: saves reading it back, and parsing its payload."""
+    moment = created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    # Types, queues, priorities and tags are made of characters that JSON takes as they are.
+    tags = '["' + '","'.join(task.tags) + '"]' if task.tags else "[]"
+    return (
+        f'{{"id":"{task.id}","type":"{task.type}","queue":"{task.queue}","priority":"{task.priority}",'
+        f'"payload":{task.payload},"tags":{tags},"max_retries":{json_text.dump(task.max_retries)},'
+        f'"timeout_seconds":{json_text.dump(task.timeout_seconds)},"created_at":"{moment}","queued_at":"{moment}",'
+        f"{_UNSTARTED}}}"
     )

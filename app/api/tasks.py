@@ -1,28 +1,23 @@
-"""``/v1/tasks``: submit, look up, steer."""
+"""``/v1/tasks``: look up, steer."""
 
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Query
 
 from app import json_text, task_error
 from app.api.body import documented, json_body
-from app.api.problems import BODY_ERRORS, SUBMIT_ERRORS, TASK_ERRORS, invalid, responses
+from app.api.problems import BODY_ERRORS, TASK_ERRORS, invalid, responses
 from app.api.schemas import (
-    KEY_PATTERN,
     AttemptOut,
     AttemptsOut,
-    BatchIn,
     CompletionIn,
-    TaskIn,
     TaskOut,
     TaskPage,
     TaskQuery,
-    TasksOut,
     WaitQuery,
 )
 from app.api.services import Served, Services
-from app.api.submit import commit, prepare, replay, request_key
 from app.db import tasks
 from app.db.engine import single_statement, transaction
 from app.db.tasks import TaskFilter
@@ -30,56 +25,6 @@ from app.errors import FieldError, TaskNotFound, WrongState
 from app.lifecycle import FINAL, WAITING, Status
 
 router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"])
-
-Key = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        pattern=KEY_PATTERN,
-        description="Up to 200 visible ASCII characters, held for 24 h: the same key and body returns the first tasks",
-    ),
-]
-REPLAYED: Final = "Idempotency-Replayed"
-CREATED: Final[dict[int | str, dict[str, Any]]] = {
-    201: {
-        "headers": {
-            REPLAYED: {
-                "description": "true: these are the tasks of an earlier request with this Idempotency-Key",
-                "schema": {"type": "string", "const": "true"},
-            }
-        }
-    }
-}
-
-
-@router.post("", status_code=201, responses=CREATED | responses(*SUBMIT_ERRORS), openapi_extra=documented(TaskIn))
-async def submit_task(
-    wanted: Annotated[TaskIn, Depends(json_body(TaskIn))], services: Served, response: Response, key: Key = None
-) -> TaskOut:
-    """Commit one task. It will run."""
-    return (await _submit([wanted], services, response, key=key, batch=False))[0]
-
-
-@router.post(
-    "/batch", status_code=201, responses=CREATED | responses(*SUBMIT_ERRORS), openapi_extra=documented(BatchIn)
-)
-async def submit_batch(
-    wanted: Annotated[BatchIn, Depends(json_body(BatchIn))], services: Served, response: Response, key: Key = None
-) -> TasksOut:
-    """Commit up to 10,000 tasks in one transaction, all or none. They come back in the order they were given in."""
-    return TasksOut(tasks=await _submit(wanted.tasks, services, response, key=key, batch=True))
-
-
-async def _submit(
-    wanted: list[TaskIn], services: Services, response: Response, *, key: str | None, batch: bool
-) -> list[TaskOut]:
-    new = prepare(wanted, services, batch=batch)
-    request = request_key(key, "batch" if batch else "one", wanted)
-    submitted = await commit(new, services, key=request)
-    if submitted is None and request is not None:
-        submitted = await replay(services, request)
-        response.headers[REPLAYED] = "true"
-    return submitted or []
 
 
 @router.get("", responses=responses())

@@ -40,10 +40,20 @@ class IdempotencyKey:
     request_hash: bytes
 
 
-_SUBMIT: Final = text(f"""
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What one request submits: all of its tasks or, when another request holds its ``key``, none."""
+
+    tasks: Sequence[NewTask]
+    key: IdempotencyKey | None = None
+
+
+_SUBMIT: Final = f"""
     WITH claimed_key AS (
         INSERT INTO idempotency_keys AS k (key, request_hash, task_ids)
-        SELECT :key, CAST(:request_hash AS bytea), CAST(:ids AS uuid[]) WHERE CAST(:key AS text) IS NOT NULL
+        SELECT key, request_hash, task_ids::uuid[]
+        FROM unnest($1::text[], $2::bytea[], $3::text[]) AS keyed (key, request_hash, task_ids)
+        ORDER BY key
         ON CONFLICT (key) DO UPDATE
             SET request_hash = excluded.request_hash, task_ids = excluded.task_ids, created_at = now()
             WHERE k.created_at < now() - interval '{IDEMPOTENCY_KEY_HOURS} hours'
@@ -52,46 +62,52 @@ _SUBMIT: Final = text(f"""
         INSERT INTO tasks (id, type, queue, priority, status, max_retries, timeout_seconds, tags, payload)
         SELECT id, type, queue, priority, '{Status.QUEUED}', max_retries, timeout_seconds, tags::text[], payload
         FROM unnest(
-            CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:queues AS text[]), CAST(:priorities AS text[]),
-            CAST(:max_retries AS int[]), CAST(:timeouts AS float8[]), CAST(:tags AS text[]), CAST(:payloads AS json[])
-        ) AS submitted (id, type, queue, priority, max_retries, timeout_seconds, tags, payload)
-        WHERE CAST(:key AS text) IS NULL OR EXISTS (SELECT FROM claimed_key)
+            $4::uuid[], $5::text[], $6::text[], $7::text[], $8::int[], $9::float8[], $10::text[], $11::json[],
+            $12::text[]
+        ) AS submitted (id, type, queue, priority, max_retries, timeout_seconds, tags, payload, key)
+        WHERE key IS NULL OR key IN (SELECT key FROM claimed_key)
         RETURNING id, queue, priority
     ), ring AS (
         INSERT INTO outbox (work_queue, task_id, dispatch) SELECT queue || '.' || priority, id, 1 FROM task
     )
-    SELECT now() AS created_at WHERE CAST(:key AS text) IS NULL OR EXISTS (SELECT FROM claimed_key)
-""")
+    SELECT now(), ARRAY(SELECT key FROM claimed_key)
+"""
 
 
-async def submit(
-    connection: AsyncConnection, new: Sequence[NewTask], *, key: IdempotencyKey | None = None
-) -> datetime | None:
-    """Insert tasks and their outbox rows in one statement, all or nothing; returns when they were created.
+async def submit(connection: AsyncConnection, submissions: Sequence[Submission]) -> tuple[datetime, frozenset[str]]:
+    """Insert tasks and their outbox rows in one statement, all or nothing; returns when they were created and which
+    keys were free. A submission whose key is not among these inserted nothing: another request holds it.
 
-    With a ``key`` that another request holds nothing is inserted and None returned. Two requests with one key wait
-    for each other on the key's row. Raises IntegrityError when an id exists.
+    A key may come once. Two requests with one key wait for each other on the key's row; keys are locked in their
+    order. Raises IntegrityError when an id exists.
     """
-    result = await connection.execute(
+    keyed = [(each.key, each.tasks) for each in submissions if each.key is not None]
+    new = [(task, each.key) for each in submissions for task in each.tasks]
+    result = await connection.exec_driver_sql(
         _SUBMIT,
-        {
-            "key": key.key if key else None,
-            "request_hash": key.request_hash if key else None,
-            "ids": [task.id for task in new],
-            "types": [task.type for task in new],
-            "queues": [task.queue for task in new],
-            "priorities": [task.priority for task in new],
-            "max_retries": [task.max_retries for task in new],
-            "timeouts": [task.timeout_seconds for task in new],
-            "tags": [array_literal(task.tags) for task in new],
-            "payloads": [task.payload for task in new],
-        },
+        (
+            [key.key for key, _ in keyed],
+            [key.request_hash for key, _ in keyed],
+            ["{" + ",".join(str(task.id) for task in tasks) + "}" for _, tasks in keyed],
+            [task.id for task, _ in new],
+            [task.type for task, _ in new],
+            [task.queue for task, _ in new],
+            [task.priority for task, _ in new],
+            [task.max_retries for task, _ in new],
+            [task.timeout_seconds for task, _ in new],
+            [array_literal(task.tags) for task, _ in new],
+            [task.payload for task, _ in new],
+            [key.key if key else None for _, key in new],
+        ),
     )
-    return result.scalar_one_or_none()
+    row: Any = result.one()
+    return row[0], frozenset(row[1])
 
 
 def array_literal(items: Sequence[str]) -> str:
     """A Postgres array in its text form: ``unnest`` would flatten an array of arrays."""
+    if not items:
+        return "{}"
     quoted = (item.replace("\\", "\\\\").replace('"', '\\"') for item in items)
     return "{" + ",".join(f'"{item}"' for item in quoted) + "}"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from app.process import first_of
 from tests.faults import faults
 from tests.faults.crashing import BOUNDARIES
 from tests.faults.faults import Trial
@@ -20,6 +21,7 @@ Inject = Callable[[Trial], Awaitable[None]]
 
 ROUNDS: Final = 4
 KILLS: Final = 10
+SLOW_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +210,11 @@ async def network_blips(trial: Trial) -> None:
 
 @scenario("network-slow")
 async def network_slow(trial: Trial) -> None:
-    """200 ms each way, and a line of 2 MB/s."""
+    """200 ms each way, and a line of 2 MB/s: for two minutes at most, since submits are slow then, too."""
     proxy = trial.installation.proxy
     trial.struck.append("latency 200 ms each way")
     proxy.slow(proxy.links(), latency_seconds=0.2, bytes_per_second=2_000_000)
-    await trial.load.done.wait()
+    await first_of(trial.load.done, timeout_seconds=SLOW_SECONDS)
     proxy.heal()
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from app.config import Settings
 from app.db import claims, idempotency, outbox, outcomes, queue_counts, reconcile, schedule, tasks
 from app.db.engine import PLANNING
-from app.db.tasks import IdempotencyKey, NewTask, TaskFilter
+from app.db.tasks import IdempotencyKey, NewTask, Submission, TaskFilter
 from app.lifecycle import Event, Status
 from app.outcomes import Outcome
 from app.queues import Priority, WorkQueue
@@ -68,7 +68,7 @@ def listing(**wanted: Any) -> Call:
 STATEMENTS: dict[str, tuple[Call, set[str]]] = {
     "submit": (
         lambda connection: tasks.submit(
-            connection, [NewTask(id=IDS[0], type="a", payload="{}")], key=IdempotencyKey("k", b"")
+            connection, [Submission([NewTask(id=IDS[0], type="a", payload="{}")], IdempotencyKey("k", b""))]
         ),
         {"idempotency_keys_pkey"},
     ),

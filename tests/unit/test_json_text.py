@@ -85,3 +85,13 @@ def test_dump_raises_when_json_cannot_say_it(value: object) -> None:
 @given(ANY_TEXT)
 def test_storable_text_has_no_flaw(text: str) -> None:
     assert json_text.text_flaw(json_text.storable(text)) is None
+
+
+@given(JSON)
+def test_what_is_plain_has_no_flaw(value: object) -> None:
+    assert not (json_text.is_plain(value) and list(json_text.find_flaws(value)))
+
+
+@pytest.mark.parametrize("value", [{"a": [1, None, True, "b"]}, [], "x" * 1000, {"a": {"b": {}}}])
+def test_ordinary_values_are_plain(value: object) -> None:
+    assert json_text.is_plain(value)

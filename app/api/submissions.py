@@ -1,0 +1,99 @@
+"""Group commit: what requests submit while a statement is under way goes into the next one together.
+
+Each waits for the commit that holds its tasks. A lone request is written at once, alone.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db import tasks
+from app.db.engine import single_statement
+from app.db.tasks import Submission
+
+STATEMENTS_AT_ONCE: Final = 2
+MOST_TASKS: Final = 1_000
+"""In one statement, but for a request that alone has more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    submission: Submission
+    committed: asyncio.Future[datetime | None]
+
+
+class Submissions:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._waiting: deque[_Waiting] = deque()
+        self._writers: set[asyncio.Task[None]] = set()
+
+    async def submit(self, submission: Submission) -> datetime | None:
+        """Commit; when that was, or None when another request holds the key and nothing was committed.
+
+        Raises DatabaseUnavailable. A caller that goes away takes nothing back.
+        """
+        committed: asyncio.Future[datetime | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(submission, committed))
+        if len(self._writers) < STATEMENTS_AT_ONCE:
+            writer = asyncio.create_task(self._write_all(), name="submissions")
+            self._writers.add(writer)
+            writer.add_done_callback(self._writers.discard)
+        return await committed
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            await self._write(self._next_group())
+
+    def _next_group(self) -> list[_Waiting]:
+        """The oldest, up to the limit. A key that is in it already waits for the next: it has one holder."""
+        group: list[_Waiting] = []
+        keys: set[str] = set()
+        size = 0
+        while self._waiting:
+            submission = self._waiting[0].submission
+            size += len(submission.tasks)
+            key = submission.key.key if submission.key else None
+            if group and (size > MOST_TASKS or key in keys):
+                break
+            if key is not None:
+                keys.add(key)
+            group.append(self._waiting.popleft())
+        return group
+
+    async def _write(self, group: Sequence[_Waiting]) -> None:
+        """Never raises: who waits is told."""
+        try:
+            async with single_statement(self._engine) as connection:
+                created_at, free = await tasks.submit(connection, [each.submission for each in group])
+        except DBAPIError as error:
+            # Postgres refuses one of them, and that one alone shall hear of it.
+            if len(group) == 1:
+                _settle(group[0].committed, error)
+                return
+            for each in group:
+                await self._write([each])
+        except BaseException as error:
+            for each in group:
+                _settle(each.committed, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for each in group:
+                key = each.submission.key
+                _settle(each.committed, created_at if key is None or key.key in free else None)
+
+
+def _settle(future: asyncio.Future[datetime | None], outcome: datetime | BaseException | None) -> None:
+    if future.done():  # the request went away
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
