@@ -18,11 +18,17 @@ def encode_request(host: str, port: int, path: str, body: str, *, stamped: bool 
 class Connection(asyncio.Protocol):
     """One keep-alive connection with at most one request under way.
 
-    ``on_answer(connection, status)`` follows each ``send``; ``on_lost`` gets a ConnectionError, or a ValueError for
-    an answer without a length.
+    ``on_answer(connection, status)`` follows each ``send``; ``on_lost(connection, error)`` tells its end, which is no
+    fault while it is not ``busy``: servers close what idles. An answer without a length counts as an end.
     """
 
-    def __init__(self, *, on_answer: Callable[["Connection", int], None], on_lost: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        *,
+        on_answer: Callable[["Connection", int], None],
+        on_lost: Callable[["Connection", Exception], None],
+    ) -> None:
+        self.busy = False
         self._on_answer = on_answer
         self._on_lost = on_lost
         self._head = b""
@@ -34,10 +40,11 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._on_lost(exc or ConnectionError("the API closed a connection"))
+        self._on_lost(self, exc or ConnectionError("the API closed a connection"))
 
     def send(self, request: bytes) -> None:
         assert self._transport is not None
+        self.busy = True
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -48,12 +55,12 @@ class Connection(asyncio.Protocol):
                 return
             length = _LENGTH.search(head)
             if length is None:
-                self._on_lost(ValueError("an answer without Content-Length"))
+                self._on_lost(self, ValueError("an answer without Content-Length"))
                 return
             self._status = int(head[9:12])
             self._missing = int(length[1]) - len(rest)
         else:
             self._missing -= len(data)
         if self._missing <= 0:
-            self._head, self._missing = b"", None
+            self._head, self._missing, self.busy = b"", None, False
             self._on_answer(self, self._status)

@@ -70,20 +70,24 @@ class Load:
 
     async def run(self) -> Receipt:
         """Raises Refused or ConnectionError."""
-        loop = asyncio.get_running_loop()
-        for _ in range(self._order.connections):
-            _, connection = await loop.create_connection(
-                lambda: Connection(on_answer=self._answered, on_lost=self._fail), self._order.host, self._order.port
-            )
-            self._free.append(connection)
         async with asyncio.TaskGroup() as group:
+            self._group = group
+            for _ in range(self._order.connections):
+                await self._connect()
             if self._order.rate is not None:
                 group.create_task(self._keep_time(self._order.rate))
             watching = group.create_task(self._watch_backlog())
-            self._send_what_may()
             await self._done
             watching.cancel()
         return Receipt(first_sent_at=self._first_sent_at, last_answered_at=time.time(), late_seconds=self._late_seconds)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: Connection(on_answer=self._answered, on_lost=self._lost), self._order.host, self._order.port
+        )
+        self._free.append(connection)
+        self._send_what_may()
 
     async def _keep_time(self, rate: float) -> None:
         start = time.time()
@@ -123,6 +127,14 @@ class Load:
     def _pause(self, paused: bool) -> None:
         self._paused = paused
         self._send_what_may()
+
+    def _lost(self, connection: Connection, error: Exception) -> None:
+        """One that idled while the load paused is replaced."""
+        if connection.busy:
+            self._fail(error)
+        elif connection in self._free and not self._done.done():
+            self._free.remove(connection)
+            self._group.create_task(self._connect())
 
     def _fail(self, error: Exception) -> None:
         if not self._done.done():

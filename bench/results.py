@@ -1,6 +1,7 @@
 """What a run found: kept whole as JSON, every sample, so that reports are made of it later. Pure but for the file."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -60,10 +61,8 @@ class Results:
         return self.series.setdefault(name, Series())
 
     def failures(self) -> list[str]:
-        """A line for each repeat that failed: whose, and the first line of why."""
-        return [
-            f"{name}: {failure.splitlines()[0]}" for name, series in self.series.items() for failure in series.failures
-        ]
+        """A line for each repeat that failed: whose, and the first and the last words of why."""
+        return [f"{name}: {_shortened(failure)}" for name, series in self.series.items() for failure in series.failures]
 
     def write(self, file: Path) -> None:
         content = asdict(self)
@@ -83,3 +82,9 @@ class Results:
         }
         descriptions = {name: Description.parse(each) for name, each in content["descriptions"].items()}
         return cls(**(content | {"series": series, "descriptions": descriptions}))
+
+
+def _shortened(failure: str) -> str:
+    """Without what stands between an error's first line and its last one that says something."""
+    lines = [stripped for line in failure.splitlines() if re.search(r"\w", stripped := line.strip(" |+-"))]
+    return " … ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else failure

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from bench.child_process import ChildProcess
+from bench.child_process import ChildProcess, Died
 from bench.figures import Sample
 from bench.ground import Ground
 from bench.installation import Installation
@@ -37,12 +37,20 @@ def series_name(peer: Peer, kind: str) -> str:
 async def measure(ground: Ground, python: Path, peer: Peer, kind: str) -> Sample:
     """Tasks/s from the first task to the last: recorded, for those that record.
 
-    Raises Died when one of its processes fails, TimeoutError when it takes too long.
+    Raises Died when one of its processes fails, or it takes too long.
     """
+    try:
+        async with asyncio.timeout(ground.sizes.peer_seconds):
+            return await _measure(ground, python, peer, kind)
+    except TimeoutError:
+        raise Died(f"{peer.name} did not run its {kind} tasks within {ground.sizes.peer_seconds} s") from None
+
+
+async def _measure(ground: Ground, python: Path, peer: Peer, kind: str) -> Sample:
     sizes = ground.sizes
     tasks = sizes.peer_noop if kind == NOOP else sizes.peer_sleep
     # A database and a vhost of its own, with none of our roles.
-    async with asyncio.timeout(sizes.peer_seconds), ground.installation() as place:
+    async with ground.installation() as place:
         name = f"peer-{uuid4().hex}"
         order = Order(place.amqp_url, place.dsn, tasks, kind, ground.folder / name)
         order.report.mkdir()

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Final
 
-from bench.child_process import CHECKOUT
+from bench.child_process import CHECKOUT, Died
 from bench.figures import Figure, Sample, at_least
 from bench.ground import Ground
 from bench.installation import RELAY, ROLES, WORKER
@@ -48,9 +48,12 @@ async def _publish_seconds(ground: Ground, messages: int) -> float:
             installation.amqp_url,
             str(messages),
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
             cwd=CHECKOUT,
         )
-        printed, _ = await process.communicate()
+        printed, complaints = await process.communicate()
+        if process.returncode != 0:
+            raise Died(f"raw publishing failed:\n{complaints.decode()[-1_500:]}")
     seconds: float = json.loads(printed)
     return seconds
 

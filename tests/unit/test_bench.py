@@ -38,7 +38,9 @@ def make_results(**changes: Any) -> Results:
             "series": {
                 "full_path": Series(samples=[{"rate": 9_000.0}, {"rate": 20_000.0}, {"rate": 18_000.0}]),
                 f"peer.Celery.{NOOP}": Series(samples=[{"rate": 6_000.0}]),
-                "peer.Celery.sleep": Series(failures=["Died: worker ended with 1:\nTraceback ..."]),
+                "peer.Celery.sleep": Series(
+                    failures=["Died: worker ended with 1:\nTraceback\n  | KeyError: 'x'\n  +----"]
+                ),
             },
             **changes,
         }
@@ -100,7 +102,7 @@ def test_document_keeps_everything_but_the_figures() -> None:
     assert written.endswith(f"{document.END}\n\nThe end.\n")
     assert "old" not in written
     assert "| Celery 5.7.0 | The message, durable" in written
-    assert "- peer.Celery.sleep: Died: worker ended with 1:" in written
+    assert "- peer.Celery.sleep: Died: worker ended with 1: … KeyError: 'x'" in written
     assert "it shows that everything runs" not in written
 
 
@@ -154,7 +156,9 @@ def test_stamped_request_has_the_length_of_what_is_sent() -> None:
 def test_answers_are_counted_however_they_are_cut() -> None:
     answers: list[int] = []
     lost: list[Exception] = []
-    connection = Connection(on_answer=lambda _, status: answers.append(status), on_lost=lost.append)
+    connection = Connection(
+        on_answer=lambda _, status: answers.append(status), on_lost=lambda _, error: lost.append(error)
+    )
     answer = b"HTTP/1.1 201 Created\r\ncontent-length: 4\r\n\r\nbody"
     for byte in answer:
         connection.data_received(bytes([byte]))
