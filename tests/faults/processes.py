@@ -45,6 +45,7 @@ class RoleProcess:
         self._module = module
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+        self._logged_before = 0
 
     def start(self) -> None:
         crash = self.crash() if self.crash else None
@@ -52,6 +53,7 @@ class RoleProcess:
         self.wanted = True
         wrapper = ["tests.faults.crashing", crash.boundary, str(crash.nth)] if crash else []
         with self.log_file.open("ab") as log:
+            self._logged_before = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *wrapper, self._module],
                 stdin=subprocess.DEVNULL,
@@ -88,6 +90,13 @@ class RoleProcess:
         self.killed = True
         self.starts_again_at = time.monotonic() + down_seconds
         self.send(signal.SIGKILL)
+
+    @property
+    def stopped_in_order(self) -> bool:
+        """Whether its last life ended as it should: with 0, by our SIGKILL, or by our SIGTERM before it had begun."""
+        if self.exit_code == -signal.SIGTERM:
+            return b'"event": "started"' not in self.log_file.read_bytes()[self._logged_before :]
+        return self.exit_code == 0 or (self.killed and self.exit_code == -signal.SIGKILL)
 
     def tail(self) -> str:
         """The end of its log."""
@@ -156,7 +165,7 @@ class Fleet:
             if role.pid is not None:
                 self.flaws.append(f"{role.name} did not stop within {seconds:g} s; its log ends:\n{role.tail()}")
                 role.send(signal.SIGKILL)
-            elif role.exit_code not in (0, -signal.SIGKILL if role.killed else 0):
+            elif not role.stopped_in_order:
                 self.flaws.append(f"{role.name} stopped with {role.exit_code}; its log ends:\n{role.tail()}")
 
     def end(self) -> None:
