@@ -16,7 +16,7 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from app.broker import topology
-from app.broker.connection import BROKER_ERRORS, BrokerConnection, describe
+from app.broker.connection import BROKER_ERRORS, CALL_SECONDS, BrokerConnection, describe
 from app.broker.message import Message
 from app.errors import BrokerUnavailable
 from app.queues import WorkQueue
@@ -64,6 +64,7 @@ class Publisher:
         self._declared: frozenset[int] | None = None
         self._confirm_seconds = confirm_seconds
         self._channel: AbstractChannel | None = None
+        self._refused = False
 
     def covers(self, delays_seconds: Iterable[int]) -> bool:
         """Whether the retry queues of these delays are declared; those that are not will be by ``prepare``."""
@@ -74,6 +75,8 @@ class Publisher:
         """Have the topology and an open, unblocked channel. Raises BrokerUnavailable."""
         if self._channel is None or self._channel.is_closed:
             await self.close()
+        elif self._refused:
+            await self._close_channel(self._channel)
         if self._declared != self._delays:
             delays = self._delays
             await topology.declare(self._connection, work_queues=self._work_queues, delays_seconds=sorted(delays))
@@ -106,7 +109,17 @@ class Publisher:
         receipts = [_receipt(confirm) for confirm in confirms] or [_UNSENT] * len(messages)
         if any(receipt.fate is Fate.UNKNOWN for receipt in receipts):
             await self.close()
+        self._refused = any(receipt.fate is Fate.REFUSED for receipt in receipts)
         return receipts
+
+    async def _close_channel(self, channel: AbstractChannel) -> None:
+        """After a refusal: a quorum queue does not tell the channels that it refused when its limit is lifted."""
+        self._channel, self._refused = None, False
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                await channel.close()
+        except BROKER_ERRORS:
+            await self.close()
 
     async def close(self) -> None:
         self._channel, self._declared = None, None

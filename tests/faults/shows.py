@@ -31,6 +31,7 @@ DEFAULTS: Final = {
     "RECONCILE_AFTER_SECONDS": "30",
     "TOPOLOGY_INTERVAL_SECONDS": "30",
     "OUTBOX_POLL_INTERVAL": "1",
+    "OUTBOX_CONFIRM_SECONDS": "10",
     "WORKER_SHUTDOWN_SECONDS": "25",
 }
 """What the service does when nobody sets anything: the bounds are promised for that."""
@@ -155,7 +156,6 @@ async def patient_reconciler(servers: Servers, logs: Path, tasks: int) -> Accoun
         seconds = await until(connection, "SELECT NOT EXISTS (SELECT FROM outbox)", seconds=1800)
         account.figures["seconds to publish all"] = f"{seconds:.0f}"
         await asyncio.sleep(6 * 5)
-        # A second ring is a message more than there are tasks.
         depths = await installation.depths()
         depths.pop(DEAD_LETTERS, None)
         waiting = await connection.fetchval("SELECT count(*) FROM tasks WHERE status = 'queued'")
@@ -166,7 +166,10 @@ async def patient_reconciler(servers: Servers, logs: Path, tasks: int) -> Accoun
         account.figures["waiting tasks"] = waiting
         account.figures["messages"] = sum(depths.values())
         account.figures["tasks rung a second time"] = doubled
-        account.expect("rung a second time below 0.1 %", doubled + unpublished < tasks / 1000, expected=True)
+        # A confirm that comes too late makes the relay publish again, which is no ring of the reconciler.
+        again = max(sum(depths.values()) - waiting - doubled, 0)
+        account.figures["messages published again by the relay"] = again
+        account.expect("sent a second time below 0.1 %", doubled + unpublished + again < tasks / 1000, expected=True)
     return account
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from app.outbox.backoff import Backoffs
 from devstack.servers import Servers
 from tests.integration.service import Api, Service
 
@@ -45,20 +46,44 @@ async def test_row_for_a_queue_that_does_not_exist_is_parked_and_can_be_requeued
     await service.until("SELECT count(*) = 0 FROM outbox")
 
 
-async def test_full_queue_backs_off_without_counting_and_without_holding_up_others(
-    service: Service, servers: Servers
-) -> None:
-    api = await service.api()
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when a relay was refused a message."""
+    event, original = asyncio.Event(), Backoffs.refused
+
+    def tell(backoffs: Backoffs, destination: str, *, now: float) -> None:
+        original(backoffs, destination, now=now)
+        event.set()
+
+    monkeypatch.setattr(Backoffs, "refused", tell)
+    return event
+
+
+async def fill_queue(api: Api, service: Service, servers: Servers, refused: asyncio.Event) -> str:
+    """A work queue that takes no more although tasks for it still wait in the outbox; the path of the limit."""
     await service.declare()
-    vhost = service.settings.rabbitmq_url.rsplit("/", 1)[1]
-    servers.rabbitmq.management.call(
-        "PUT",
-        f"/api/policies/{vhost}/short",
-        {"pattern": "^tasks.low$", "definition": {"max-length": 10}, "apply-to": "queues"},
-    )
+    policy = f"/api/policies/{service.settings.rabbitmq_url.rsplit('/', 1)[1]}/short"
+    limit = {"pattern": "^tasks.low$", "definition": {"max-length": 10}, "apply-to": "queues"}
+    servers.rabbitmq.management.call("PUT", policy, limit)
     await api.submit_batch([{"type": "echo", "priority": "low"} for _ in range(100)])
-    await service.relay()
-    await service.until("SELECT count(*) < 100 FROM outbox")
+    await service.relay(outbox_batch_size=10)
+    async with asyncio.timeout(30):
+        await refused.wait()
+    return policy
+
+
+async def test_full_queue_takes_the_rest_when_its_limit_is_lifted(
+    service: Service, servers: Servers, refused: asyncio.Event
+) -> None:
+    policy = await fill_queue(await service.api(), service, servers, refused)
+    servers.rabbitmq.management.call("DELETE", policy)
+    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+
+
+async def test_full_queue_backs_off_without_counting_and_without_holding_up_others(
+    service: Service, servers: Servers, refused: asyncio.Event
+) -> None:
+    await fill_queue(await service.api(), service, servers, refused)
     await service.worker()
     await service.until_idle()
     (row,) = await service.query("SELECT count(*), max(attempt) FROM tasks WHERE status = 'succeeded'")
