@@ -24,6 +24,7 @@ from devstack.servers import Servers
 from devstack.stack import answers_ok
 
 API: Final = "api"
+UNGROUPED_API: Final = "api-ungrouped"
 RELAY: Final = "relay"
 MAINTENANCE: Final = "maintenance"
 WORKER: Final = "worker"
@@ -31,6 +32,7 @@ ROLES: Final = (MAINTENANCE, API, RELAY, WORKER)
 
 _MODULES: Final = {
     API: "app.api.run",
+    UNGROUPED_API: "bench.ungrouped_api",
     RELAY: "app.outbox.run",
     MAINTENANCE: "app.maintenance.run",
     WORKER: "app.workers.run",

@@ -2,34 +2,29 @@
 
 from typing import Final
 
-from app.config import Settings
 from bench.figures import Figure, Sample, at_least
 from bench.ground import Ground
-from bench.installation import API, MAINTENANCE
+from bench.installation import API, MAINTENANCE, UNGROUPED_API
 from bench.scenario import Scenario
 
 NOOP: Final = {"type": "bench.noop"}
 CONNECTIONS: Final = 64
 BATCH_CONNECTIONS: Final = 4
-GATHERING: Final = "API_GATHER"
-"""The setting that gathers concurrent submits into one commit; 0 commits each request by itself."""
 
 
 async def measure(ground: Ground) -> Sample:
     sizes = ground.sizes
     single = await _rate(ground, sizes.submit_single, batch=1)
-    sample = {"single": single}
-    if GATHERING.lower() in Settings.model_fields:
-        alone = await _rate(ground, sizes.submit_single, batch=1, **{GATHERING: "0"})
-        sample |= {"alone": alone, "gain": single / alone}
-    return sample | {"batch": await _rate(ground, sizes.submit_batch, batch=1_000)}
+    alone = await _rate(ground, sizes.submit_single, batch=1, api=UNGROUPED_API)
+    batched = await _rate(ground, sizes.submit_batch, batch=1_000)
+    return {"single": single, "alone": alone, "gain": single / alone, "batch": batched}
 
 
-async def _rate(ground: Ground, tasks: int, *, batch: int, **settings: str) -> float:
+async def _rate(ground: Ground, tasks: int, *, batch: int, api: str = API) -> float:
     """Tasks/s from the first request sent to the last answer."""
     connections = CONNECTIONS if batch == 1 else BATCH_CONNECTIONS
-    async with ground.installation(**settings) as installation:
-        await installation.start(MAINTENANCE, API)
+    async with ground.installation() as installation:
+        await installation.start(MAINTENANCE, api)
         await installation.submit(NOOP, batch * connections, batch=batch, connections=connections)
         await installation.settle()
         receipt = await installation.submit(NOOP, tasks, batch=batch, connections=connections)
