@@ -22,6 +22,25 @@ async def test_two_relays_and_two_workers_run_each_of_many_tasks_once(service: S
     assert tuple(row) == (20_000, 1, 1)
 
 
+async def test_short_tasks_share_messages_and_each_runs_once(service: Service) -> None:
+    api = await service.api()
+    await service.query(
+        "INSERT INTO work_queue_marks (work_queue, passed_at, task_seconds) VALUES ('tasks.high', now(), 0.001)"
+    )
+    for priority in ("high", "low"):
+        await api.submit_batch([{"type": "echo", "priority": priority} for _ in range(400)])
+    await service.relay()
+    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+    channel = await (await service.declare()).open_channel()
+    high = await channel.declare_queue("tasks.high", passive=True)
+    low = await channel.declare_queue("tasks.low", passive=True)
+    assert (high.declaration_result.message_count, low.declaration_result.message_count) == (8, 400)
+    await service.worker()
+    await service.until_idle(seconds=60)
+    (row,) = await service.query("SELECT count(*), max(attempt) FROM tasks WHERE status = 'succeeded'")
+    assert tuple(row) == (800, 1)
+
+
 async def test_row_for_a_queue_that_does_not_exist_is_parked_and_can_be_requeued(service: Service) -> None:
     api = await service.api()
     await service.relay(outbox_max_attempts=2)

@@ -42,6 +42,12 @@ async def test_payload_that_does_not_fit_fails_for_good_and_names_the_field(api:
     assert "colour: " in task["error"]["message"]
 
 
+async def test_worker_tells_how_long_the_tasks_of_a_work_queue_take(api: Api, service: Service) -> None:
+    await service.worker(worker_lease_seconds=2.0, worker_lease_renew_seconds=0.2)
+    await end(api, "test.sleep", payload={"seconds": 0.3}, priority="high")
+    await service.until("SELECT task_seconds BETWEEN 0.3 AND 3 FROM work_queue_marks WHERE work_queue = 'tasks.high'")
+
+
 async def test_unknown_type_is_retried_then_fails_and_says_what_this_worker_has(api: Api, service: Service) -> None:
     await service.worker()
     task = await end(api, "nobody.knows", max_retries=1)
