@@ -1,7 +1,11 @@
-"""Hot statements use their index, whatever the tables hold. A new one is a line in ``STATEMENTS``."""
+"""Hot statements use their index, whatever the tables hold. A new one is a line in ``STATEMENTS``.
+
+PLANS_TASKS says how many tasks there are: ten million take some minutes to make.
+"""
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,24 +29,26 @@ from tests.integration.conftest import connect_admin
 
 DATABASE = "aftercommit_plans"
 
+TASKS = int(os.environ.get("PLANS_TASKS", "20000"))
+
 # A day's work: nearly all of it done, a backlog, some failures, a few tags, a few tasks that wait for the scheduler.
-FILL = """
+FILL = f"""
     INSERT INTO tasks (id, type, queue, priority, status, attempt, tags, payload, error, worker, rung, due_at,
         created_at, queued_at, started_at, finished_at)
     SELECT (lpad(to_hex((1767225600000 + n * 4000)::bigint), 12, '0') || '70008' || lpad(to_hex(n), 15, '0'))::uuid,
         CASE n % 2000 WHEN 999 THEN 'rare' ELSE 'type.' || n % 20 END,
         CASE n % 10 WHEN 0 THEN 'emails' ELSE 'tasks' END,
         (ARRAY['high', 'medium', 'low'])[1 + n % 3], status, (status <> 'queued')::int,
-        CASE n % 50 WHEN 0 THEN ARRAY['order:' || n] ELSE '{}' END, '{"a": 1}',
-        CASE WHEN status IN ('failed', 'cancelled', 'retrying') THEN '{"type": "A", "message": "b"}'::json END,
+        CASE n % 50 WHEN 0 THEN ARRAY['order:' || n] ELSE '{{}}' END, '{{"a": 1}}',
+        CASE WHEN status IN ('failed', 'cancelled', 'retrying') THEN '{{"type": "A", "message": "b"}}'::json END,
         CASE WHEN status <> 'queued' THEN 'worker' END, n % 100 <> 7 OR status <> 'retrying',
         CASE WHEN status = 'retrying' THEN created_at + interval '1 minute' END, created_at, created_at, created_at,
         CASE WHEN status IN ('succeeded', 'failed', 'cancelled') THEN created_at END
     FROM (
         SELECT n, to_timestamp(1767225600 + n * 4) AS created_at,
-            CASE WHEN n > 20000 - 1000 THEN (ARRAY['queued', 'running', 'retrying'])[1 + n % 3]
+            CASE WHEN n > {TASKS} - 1000 THEN (ARRAY['queued', 'running', 'retrying'])[1 + n % 3]
                 WHEN n % 40 = 0 THEN 'failed' WHEN n % 200 = 1 THEN 'cancelled' ELSE 'succeeded' END AS status
-        FROM generate_series(1, 20000) AS n
+        FROM generate_series(1, {TASKS}) AS n
     ) AS made;
     UPDATE tasks SET rung = false WHERE id IN (SELECT id FROM tasks WHERE status = 'retrying' LIMIT 50);
     INSERT INTO attempts (task_id, attempt, outcome, error) SELECT id, 1, 'failed', error FROM tasks;
