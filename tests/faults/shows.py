@@ -146,6 +146,8 @@ async def patient_reconciler(servers: Servers, logs: Path, tasks: int) -> Accoun
     """``tasks`` (a million) wait, nobody consumes, six reconciler rounds go by: under 0.1 % are rung a second time."""
     account = Account()
     rounds = {"RECONCILE_INTERVAL_SECONDS": "5", "RECONCILE_AFTER_SECONDS": "5", "OUTBOX_BATCH_SIZE": "2000"}
+    # A message per task, so that what was rung twice can be counted.
+    rounds["OUTBOX_RINGS_PER_MESSAGE"] = "1"
     async with installed(servers, logs, Shape(relay=1, worker=1), **rounds) as (installation, connection):
         # A few tasks pass through first, so that there is a mark to judge by.
         await Load(sleeps(30, 0), rate=1000).run(installation.urls)
