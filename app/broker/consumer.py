@@ -18,12 +18,12 @@ log = structlog.get_logger(__name__)
 class Delivery:
     """A message that the broker lent us. ``received_at`` is on the event loop's clock, in seconds."""
 
-    __slots__ = ("_channel", "_tag", "body", "received_at", "work_queue")
+    __slots__ = ("_subscription", "_tag", "body", "received_at", "work_queue")
 
     def __init__(
-        self, channel: aiormq.abc.AbstractChannel, tag: int, *, body: bytes, work_queue: WorkQueue, received_at: float
+        self, subscription: "Subscription", tag: int, *, body: bytes, work_queue: WorkQueue, received_at: float
     ) -> None:
-        self._channel = channel
+        self._subscription = subscription
         self._tag = tag
         self.body = body
         self.work_queue = work_queue
@@ -31,17 +31,11 @@ class Delivery:
 
     async def acknowledge(self) -> None:
         """The message is done with. If the channel died it comes again, and then it is stale."""
-        try:
-            await self._channel.basic_ack(self._tag, wait=False)
-        except BROKER_ERRORS as error:
-            log.debug("acknowledge_failed", work_queue=str(self.work_queue), error=describe(error))
+        await self._subscription.answer(self._tag, done=True)
 
     async def hand_back(self) -> None:
         """Let the broker give the message to somebody else. If the channel died it does so anyway."""
-        try:
-            await self._channel.basic_nack(self._tag, requeue=True, wait=False)
-        except BROKER_ERRORS as error:
-            log.debug("hand_back_failed", work_queue=str(self.work_queue), error=describe(error))
+        await self._subscription.answer(self._tag, done=False)
 
 
 class Subscription:
@@ -56,6 +50,7 @@ class Subscription:
         self._on_delivery = on_delivery
         self._channel: AbstractChannel | None = None
         self._consumer_tag: str | None = None
+        self._closing = False
         self.lost: Final = asyncio.Event()
         """Set when the channel closed or the broker ended the consumer; its deliveries are then void."""
 
@@ -91,13 +86,32 @@ class Subscription:
             return
         self._on_delivery(
             Delivery(
-                message.channel,
+                self,
                 message.delivery_tag,
                 body=message.body,
                 work_queue=self._work_queue,
                 received_at=asyncio.get_running_loop().time(),
             )
         )
+
+    async def answer(self, tag: int, *, done: bool) -> None:
+        """Acknowledge a delivery, or hand it back when it is not ``done``, without waiting until it is on the wire.
+
+        Nothing is sent on a channel that is lost or being closed: it would cost the whole connection, and the broker
+        takes its messages back anyway. A channel that takes nothing more is lost.
+        """
+        if self._closing or self.lost.is_set():
+            return
+        try:
+            channel = await self._underlay()
+            async with asyncio.timeout(CALL_SECONDS):
+                if done:
+                    await channel.basic_ack(tag, wait=False)
+                else:
+                    await channel.basic_nack(tag, requeue=True, wait=False)
+        except (BrokerUnavailable, *BROKER_ERRORS) as error:
+            self.lost.set()
+            log.debug("answer_failed", work_queue=str(self._work_queue), error=describe(error))
 
     async def pause(self) -> None:
         """Stop to receive; deliveries on the way still arrive. Raises BrokerUnavailable."""
@@ -113,6 +127,7 @@ class Subscription:
 
     async def close(self) -> None:
         """Close the channel: the broker takes back what was not acknowledged."""
+        self._closing = True
         if self._channel is not None and not self._channel.is_closed:
             try:
                 async with asyncio.timeout(2):

@@ -1,0 +1,76 @@
+"""What is said of a delivery, when its channel can no longer carry it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.broker import consumer
+from app.broker.connection import BrokerConnection
+from app.broker.consumer import Delivery, Subscription
+from app.queues import Priority, WorkQueue
+from tests.integration.service import Service
+
+HIGH = WorkQueue("tasks", Priority.HIGH)
+
+
+@pytest.fixture
+async def connection(service: Service) -> BrokerConnection:
+    return await service.declare()
+
+
+@pytest.fixture
+async def arrivals() -> asyncio.Queue[Delivery]:
+    return asyncio.Queue()
+
+
+@pytest.fixture
+async def subscription(
+    service: Service, connection: BrokerConnection, arrivals: asyncio.Queue[Delivery]
+) -> AsyncIterator[Subscription]:
+    """Of a work queue with ten messages."""
+    api = await service.api()
+    await api.submit_batch([{"type": "echo", "priority": "high"} for _ in range(10)])
+    await service.relay()
+    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+    opened = Subscription(connection, HIGH, on_delivery=arrivals.put_nowait)
+    await opened.open()
+    await opened.consume(prefetch=10)
+    yield opened
+    await opened.close()
+
+
+async def depth(connection: BrokerConnection) -> int | None:
+    channel = await connection.open_channel()
+    found = await channel.declare_queue(str(HIGH), passive=True)
+    await channel.close()
+    return found.declaration_result.message_count
+
+
+async def test_answer_after_the_channel_was_closed_costs_nobody_the_connection(
+    connection: BrokerConnection, subscription: Subscription, arrivals: asyncio.Queue[Delivery]
+) -> None:
+    delivery = await arrivals.get()
+    other = await connection.open_channel()
+    closing = asyncio.create_task(subscription.close())
+    await asyncio.sleep(0)
+    await delivery.acknowledge()
+    await delivery.hand_back()
+    await closing
+    assert await depth(connection) == 10
+    assert not other.is_closed
+
+
+async def test_channel_that_takes_nothing_more_is_lost_instead_of_waited_for(
+    subscription: Subscription, arrivals: asyncio.Queue[Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = await arrivals.get()
+    full: asyncio.Queue[object] = asyncio.Queue(1)
+    full.put_nowait(None)
+    monkeypatch.setattr(consumer, "CALL_SECONDS", 0.05)
+    with monkeypatch.context() as stuck:
+        stuck.setattr(await subscription._underlay(), "write_queue", full)
+        async with asyncio.timeout(5):
+            await delivery.acknowledge()
+            await (await arrivals.get()).acknowledge()
+    assert subscription.lost.is_set()
