@@ -19,6 +19,9 @@ from bench.installation import Installation, server_dsn
 from bench.sizes import Sizes
 from devstack.servers import Servers
 
+FOR_SHORT_TASKS: Final = {"WORKER_CONCURRENCY": "1000", "WORKER_PREFETCH": "500", "OUTBOX_BATCH_SIZE": "2000"}
+"""What documents/performance.md advises for them, as the peers are set by their own documents."""
+
 _TEMPLATE: Final = "bench_template"
 
 
@@ -33,7 +36,7 @@ class Ground:
 
     def installation(self, **settings: str) -> Installation:
         """A new, empty one, with further settings."""
-        return Installation(self.servers, self.folder, template=_TEMPLATE, settings={**self.settings, **settings})
+        return Installation(self.servers, self.folder, template=_TEMPLATE, settings={**settings, **self.settings})
 
     async def prepare(self) -> None:
         """Make the database that every installation is a copy of."""

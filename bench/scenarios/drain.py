@@ -3,7 +3,7 @@
 from typing import Final
 
 from bench.figures import Figure, Sample, at_least
-from bench.ground import Ground
+from bench.ground import FOR_SHORT_TASKS, Ground
 from bench.installation import FINISH_SECONDS, ROLES, WORKER
 from bench.scenario import Scenario
 
@@ -12,7 +12,7 @@ NOOP: Final = {"type": "bench.noop"}
 
 async def measure(ground: Ground) -> Sample:
     tasks = ground.sizes.drain
-    async with ground.installation() as installation:
+    async with ground.installation(**FOR_SHORT_TASKS) as installation:
         await installation.start(*ROLES)
         await installation.warm_up(NOOP, ground.sizes.warm_up)
         await installation.stop(WORKER)

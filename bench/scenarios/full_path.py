@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from bench.figures import Figure, Sample, at_least
-from bench.ground import Ground
+from bench.ground import FOR_SHORT_TASKS, Ground
 from bench.installation import FINISH_SECONDS, ROLES, Installation
 from bench.scenario import Scenario
 
@@ -20,7 +20,7 @@ async def sustained_rate(installation: Installation, tasks: int, body: Mapping[s
 
 
 async def measure(ground: Ground) -> Sample:
-    async with ground.installation() as installation:
+    async with ground.installation(**FOR_SHORT_TASKS) as installation:
         await installation.start(*ROLES)
         await installation.warm_up(NOOP, ground.sizes.warm_up)
         await installation.settle()

@@ -3,7 +3,7 @@
 from typing import Final
 
 from bench.figures import Figure, Sample, at_least
-from bench.ground import Ground
+from bench.ground import FOR_SHORT_TASKS, Ground
 from bench.installation import ROLES, Installation
 from bench.scenario import Scenario
 from bench.scenarios.full_path import NOOP, sustained_rate
@@ -17,7 +17,7 @@ async def measure(ground: Ground) -> Sample:
 
 
 async def _rate(ground: Ground, *, finished: int, waiting: int) -> float:
-    async with ground.installation(QUEUES=f"tasks,{PARKED}") as installation:
+    async with ground.installation(QUEUES=f"tasks,{PARKED}", **FOR_SHORT_TASKS) as installation:
         await add_finished(installation.connection, finished)
         await add_waiting(installation.connection, waiting)
         await installation.start(*ROLES)

@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from bench.figures import Figure, Sample, at_least, median
-from bench.ground import Ground
+from bench.ground import FOR_SHORT_TASKS, Ground
 from bench.installation import ROLES, Installation
 from bench.scenario import Scenario
 from bench.scenarios.full_path import NOOP, sustained_rate
@@ -16,7 +16,7 @@ from bench.scenarios.full_path import NOOP, sustained_rate
 
 async def measure(ground: Ground) -> Sample:
     sizes = ground.sizes
-    async with ground.installation() as installation:
+    async with ground.installation(**FOR_SHORT_TASKS) as installation:
         await installation.start(*ROLES)
         await installation.warm_up(NOOP, sizes.warm_up)
         without = await sustained_rate(installation, sizes.horizon)

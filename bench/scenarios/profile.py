@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bench.figures import Figure, Sample
-from bench.ground import Ground
+from bench.ground import FOR_SHORT_TASKS, Ground
 from bench.installation import API, MAINTENANCE, RELAY, ROLES, WORKER, Installation
 from bench.proc import cpu_seconds, family
 from bench.scenario import Scenario
@@ -18,7 +18,7 @@ STAGES: Final = (API, RELAY, WORKER, MAINTENANCE, POSTGRES, RABBITMQ)
 
 async def measure(ground: Ground) -> Sample:
     tasks = ground.sizes.full_path
-    async with ground.installation() as installation:
+    async with ground.installation(**FOR_SHORT_TASKS) as installation:
         await installation.start(*ROLES)
         await installation.warm_up(NOOP, ground.sizes.warm_up)
         await installation.settle()
