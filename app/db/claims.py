@@ -66,7 +66,7 @@ _CLAIM: Final = f"""
 async def claim(
     connection: AsyncConnection, rings: Sequence[Ring], *, worker: str, claim_id: UUID
 ) -> list[ClaimedTask]:
-    """Claim the tasks that still wait for exactly these dispatches; the others are stale. Its own transaction.
+    """Claim the tasks that still wait for exactly these dispatches; the others are stale.
 
     The row ``claim_id`` of ``claims`` lists them until their outcomes are recorded, for the rescuer.
 
