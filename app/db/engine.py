@@ -78,7 +78,8 @@ def _translated() -> Iterator[None]:
         raise
 
 
-_OUTAGE_CLASSES: Final = ("08", "28", "3D", "53", "57")
+_EXHAUSTED: Final = "53"
+_OUTAGE_CLASSES: Final = ("08", "28", "3D", _EXHAUSTED, "57")
 """SQLSTATE classes: connection, login, no such database, out of resources, stopped by an operator."""
 
 _TRY_AGAIN: Final = frozenset({"40001", "40P01"})
@@ -98,10 +99,20 @@ def is_outage(error: BaseException) -> bool:
     )
 
 
+def is_exhausted(error: DBAPIError) -> bool:
+    """Whether Postgres is there and lacks what it needs: disk, memory, connections."""
+    return _state(error.orig).startswith(_EXHAUSTED)
+
+
 def _cause(error: DBAPIError) -> BaseException | None:
     return error.orig.__cause__ if error.orig is not None else None
 
 
 def _is_outage_state(error: BaseException | None) -> bool:
-    code = getattr(error, "sqlstate", None) or ""
+    code = _state(error)
     return code.startswith(_OUTAGE_CLASSES) or code in _TRY_AGAIN
+
+
+def _state(error: BaseException | None) -> str:
+    """Postgres's SQLSTATE, or nothing."""
+    return getattr(error, "sqlstate", None) or ""

@@ -25,6 +25,7 @@ from app.outcomes import Ending, Outcome
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 1_000
+PROBE: Final = "maintenance"
 LOST: Final = "worker lost"
 OVERDUE: Final = "overdue: it still ran long after its timeout"
 
@@ -44,8 +45,10 @@ class Rescuer:
         try:
             if self._after_outage:
                 # Leases lapsed because nobody could renew them: living workers release their tasks first, uncharged.
+                # That they can is certain when a lease can be opened; a server whose disk is full may still read.
                 async with transaction(self._engine) as connection:
-                    await leases.prune(connection)
+                    await leases.open_lease(connection, name=PROBE, handlers="{}", seconds=0)
+                    await leases.close(connection, PROBE)
                 self._after_outage = False
                 return settings.worker_lease_seconds
             return await self._rescue(settings)

@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from app.db import outcomes
-from app.db.engine import is_outage
+from app.db.engine import is_exhausted, is_outage
 from app.outcomes import Outcome
 
 
@@ -19,7 +19,7 @@ class TaskTransaction:
         self._session: AsyncSession | None = None
         self.ready = False
         self.outage: BaseException | None = None
-        """The error, when it was raised because the transaction's connection is lost or cannot be had."""
+        """The error, when it was raised because Postgres went away, or has no room left."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncSession]:
@@ -61,6 +61,6 @@ class TaskTransaction:
             yield
         except DBAPIError as error:
             # A deadlock or a cancelled statement is the handler's own affair.
-            if error.connection_invalidated:
+            if error.connection_invalidated or is_exhausted(error):
                 self.outage = error
             raise

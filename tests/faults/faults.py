@@ -9,13 +9,18 @@ from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import quote
 
+from app.db.models import metadata
 from devstack.management import Management
 from tests.faults.installation import QUEUES, RETRY_QUEUES, Installation
 from tests.faults.load import Load
 from tests.faults.processes import RoleProcess
 
-NORMAL_WATERMARK: Final = "0.4"
-ALARMING_WATERMARK: Final = "0.0001"
+ALARMS: Final = {
+    "memory": ("set_vm_memory_high_watermark", "0.0001", "0.4"),
+    "disk": ("set_disk_free_limit", "1000000GB", "50MB"),
+}
+"""The limit that RabbitMQ is given, the value that raises the alarm, and the normal one."""
+
 POLICY: Final = "fault-suite-full"
 NOT_FOUND: Final = 404
 
@@ -66,14 +71,15 @@ async def kill_broker(trial: Trial, *, down_seconds: float, wipe: bool = False) 
     await asyncio.to_thread(broker.start)
 
 
-async def raise_alarm(trial: Trial, seconds: float) -> None:
-    trial.struck.append(f"memory alarm {seconds:.1f} s")
+async def raise_alarm(trial: Trial, resource: str, seconds: float) -> None:
+    trial.struck.append(f"{resource} alarm {seconds:.1f} s")
+    limit, alarming, normal = ALARMS[resource]
     control = trial.installation.servers.rabbitmq.rabbitmqctl
-    await asyncio.to_thread(control, "set_vm_memory_high_watermark", ALARMING_WATERMARK)
+    await asyncio.to_thread(control, limit, alarming)
     try:
         await asyncio.sleep(seconds)
     finally:
-        await asyncio.to_thread(control, "set_vm_memory_high_watermark", NORMAL_WATERMARK)
+        await asyncio.to_thread(control, limit, normal)
 
 
 async def delete_queue(trial: Trial, name: str) -> None:
@@ -118,6 +124,29 @@ async def kill_database(trial: Trial, *, down_seconds: float) -> None:
 async def restart_database(trial: Trial) -> None:
     trial.struck.append("PostgreSQL restarted")
     await asyncio.to_thread(trial.installation.servers.postgres.restart)
+
+
+_FULL: Final = """
+    CREATE OR REPLACE FUNCTION no_space_left() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE disk_full USING MESSAGE = 'could not extend file: no space left (stand-in)'; END $$
+"""
+
+
+async def fill_database(trial: Trial, *, seconds: float) -> None:
+    """A stand-in for a full disk: whatever would write into one of our tables gets the error of one that is."""
+    trial.struck.append(f"PostgreSQL's disk full {seconds:.1f} s")
+    connection = await trial.installation.connect()
+    try:
+        await connection.execute(_FULL)
+        for table in metadata.tables:  # one by one: all at once could meet a role halfway, and deadlock
+            await connection.execute(
+                f"CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION no_space_left()"
+            )
+        await asyncio.sleep(seconds)
+    finally:
+        for table in metadata.tables:
+            await connection.execute(f"DROP TRIGGER IF EXISTS full_disk ON {table}")
+        await connection.close()
 
 
 async def hold_horizon(trial: Trial) -> None:

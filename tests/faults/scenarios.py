@@ -135,7 +135,13 @@ async def broker_wiped(trial: Trial) -> None:
 
 @scenario("broker-alarm")
 async def broker_alarm(trial: Trial) -> None:
-    await rounds(trial, 2, lambda _: faults.raise_alarm(trial, trial.rng.uniform(4, 8)))
+    await rounds(trial, 2, lambda _: faults.raise_alarm(trial, "memory", trial.rng.uniform(4, 8)))
+
+
+@scenario("broker-disk-full")
+async def broker_disk_full(trial: Trial) -> None:
+    """What RabbitMQ makes of a disk with less room than its limit: publishers are blocked."""
+    await rounds(trial, 2, lambda _: faults.raise_alarm(trial, "disk", trial.rng.uniform(4, 8)))
 
 
 @scenario("queue-deleted")
@@ -164,6 +170,14 @@ async def database_restarts(trial: Trial) -> None:
     while not trial.load.done.is_set():
         await faults.restart_database(trial)
         await asyncio.sleep(trial.rng.uniform(2, 4))
+
+
+@scenario("database-disk-full")
+async def database_disk_full(trial: Trial) -> None:
+    """For less than a lease, and for more."""
+    await rounds(
+        trial, ROUNDS, lambda _: faults.fill_database(trial, seconds=trial.rng.uniform(0.5, LEASE_SECONDS * 3))
+    )
 
 
 @scenario("horizon-held")
@@ -281,6 +295,6 @@ async def _server_fault(trial: Trial) -> None:
         case 3:
             await faults.purge(trial)
         case 4:
-            await faults.raise_alarm(trial, rng.uniform(1, 5))
+            await faults.raise_alarm(trial, rng.choice(("memory", "disk")), rng.uniform(1, 5))
         case _:
             await faults.kill_broker(trial, down_seconds=rng.uniform(0, 3), wipe=rng.random() < 0.5)
