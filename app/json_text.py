@@ -31,6 +31,8 @@ def is_plain(value: Any, depth: int = 0) -> bool:
             return value.isascii() and "\x00" not in value
         case None | bool() | int():
             return True
+        case float():
+            return math.isfinite(value)
         case dict() if depth < MAX_DEPTH:
             return all(is_plain(key) and is_plain(item, depth + 1) for key, item in value.items())
         case list() if depth < MAX_DEPTH:

@@ -112,23 +112,24 @@ async def poll(
     error path spins; this is the wide catch at a role's edge.
     """
     backoff = tenacity.wait_random_exponential(multiplier=0.1, max=LONGEST_BACKOFF_SECONDS, min=0.05)
-    while not stopping.is_set():
-        delay = 0.0
-        async for attempt in tenacity.AsyncRetrying(
-            wait=backoff,
-            retry=tenacity.retry_if_exception_type(Exception),
-            stop=tenacity.stop_when_event_set(stopping),  # type: ignore[arg-type]  # needs only is_set()
-            before_sleep=lambda state: _log_failure(name, state),
-            sleep=lambda seconds: first_of(stopping, timeout_seconds=seconds),
-            retry_error_callback=lambda _: None,
-        ):
-            with attempt:
+    async for attempt in tenacity.AsyncRetrying(
+        wait=backoff,
+        retry=tenacity.retry_if_exception_type(Exception),
+        stop=tenacity.stop_when_event_set(stopping),  # type: ignore[arg-type]  # needs only is_set()
+        before_sleep=lambda state: _log_failure(name, state),
+        sleep=lambda seconds: first_of(stopping, timeout_seconds=seconds),
+        retry_error_callback=lambda _: None,
+    ):
+        with attempt:
+            while not stopping.is_set():
                 if wake is not None:
                     wake.clear()
                 delay = await tick()
-        if delay > 0:
-            jittered = delay * random.uniform(0.9, 1.1)
-            await first_of(stopping, *([wake] if wake else []), timeout_seconds=jittered)
+                # What failed before is over; the next failure is the first again.
+                attempt.retry_state.attempt_number = 1
+                if delay > 0:
+                    jittered = delay * random.uniform(0.9, 1.1)
+                    await first_of(stopping, *([wake] if wake else []), timeout_seconds=jittered)
 
 
 def _log_failure(name: str, state: tenacity.RetryCallState) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -20,6 +21,7 @@ from app.broker.connection import BrokerConnection
 from app.broker.inspection import Inspector
 from app.config import Settings
 from app.db.engine import create_engine
+from app.db.link import Link
 from app.db.migrations import expected_head
 from app.db.signals import OutboxSignal
 
@@ -47,12 +49,13 @@ def create_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _serving(settings: Settings) -> AsyncIterator[Services]:
     engine = create_engine(settings, application="api")
+    connect = partial(Link, settings, application="api")
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-api")
     services = Services(
         settings=settings,
         engine=engine,
-        outbox_signal=OutboxSignal(engine),
-        submissions=Submissions(engine),
+        outbox_signal=OutboxSignal(connect()),
+        submissions=Submissions(connect),
         watch=CompletionWatch(engine),
         inspector=Inspector(connection, url=settings.rabbitmq_url, management_url=settings.rabbitmq_management_url),
         migration_head=expected_head(),
@@ -65,6 +68,7 @@ async def _serving(settings: Settings) -> AsyncIterator[Services]:
             yield services
         finally:
             stopping.set()
+    await services.submissions.close()
     await connection.close()
     await engine.dispose()
 

@@ -28,6 +28,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=settings.api_shutdown_seconds,
         )
     )

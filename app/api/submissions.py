@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from app.db import tasks
-from app.db.engine import single_statement
+from app.db.link import Connect, Link, StatementRefused
 from app.db.tasks import Submission
 
 STATEMENTS_AT_ONCE: Final = 2
@@ -29,8 +26,8 @@ class _Waiting:
 
 
 class Submissions:
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, connect: Connect) -> None:
+        self._idle = [connect() for _ in range(STATEMENTS_AT_ONCE)]
         self._waiting: deque[_Waiting] = deque()
         self._writers: set[asyncio.Task[None]] = set()
 
@@ -41,15 +38,24 @@ class Submissions:
         """
         committed: asyncio.Future[datetime | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(submission, committed))
-        if len(self._writers) < STATEMENTS_AT_ONCE:
-            writer = asyncio.create_task(self._write_all(), name="submissions")
+        if self._idle:
+            writer = asyncio.create_task(self._write_all(self._idle.pop()), name="submissions")
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
         return await committed
 
-    async def _write_all(self) -> None:
-        while self._waiting:
-            await self._write(self._next_group())
+    async def close(self) -> None:
+        """Only when nobody waits for a commit."""
+        await asyncio.gather(*self._writers)
+        for link in self._idle:
+            await link.close()
+
+    async def _write_all(self, link: Link) -> None:
+        try:
+            while self._waiting:
+                await self._write(link, self._next_group())
+        finally:
+            self._idle.append(link)
 
     def _next_group(self) -> list[_Waiting]:
         """The oldest, up to the limit. A key that is in it already waits for the next: it has one holder."""
@@ -67,18 +73,17 @@ class Submissions:
             group.append(self._waiting.popleft())
         return group
 
-    async def _write(self, group: Sequence[_Waiting]) -> None:
+    async def _write(self, link: Link, group: Sequence[_Waiting]) -> None:
         """Never raises: who waits is told."""
         try:
-            async with single_statement(self._engine) as connection:
-                created_at, free = await tasks.submit(connection, [each.submission for each in group])
-        except DBAPIError as error:
+            created_at, free = await tasks.submit(link.fetch, [each.submission for each in group])
+        except StatementRefused as error:
             # Postgres refuses one of them, and that one alone shall hear of it.
             if len(group) == 1:
                 _settle(group[0].committed, error)
                 return
             for each in group:
-                await self._write([each])
+                await self._write(link, [each])
         except BaseException as error:
             for each in group:
                 _settle(each.committed, error)

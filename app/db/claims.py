@@ -1,14 +1,14 @@
 """The claim: waiting tasks become running ones, for one worker."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app import lifecycle
+from app.db.link import Fetch
 from app.lifecycle import Event, Status
 from app.rings import Ring
 from app.task_error import SUSPICIOUS
@@ -31,11 +31,11 @@ class ClaimedTask:
     max_retries: int | None
     timeout_seconds: float | None
     tags: list[str]
-    payload: dict[str, Any]
     created_at: datetime
     queued_at: datetime
     started_at: datetime
     suspect: bool
+    payload: dict[str, Any]
 
 
 # The order of the inner query is the order in which the rows are locked. The fence is looked at again for a row that
@@ -53,8 +53,8 @@ _CLAIM: Final = f"""
         WHERE t.id = ring.id AND CASE WHEN t.dispatch = ring.dispatch
             THEN t.status = ANY($4::text[]) OR (t.status = '{Status.RUNNING}' AND t.worker = $3) END
         RETURNING t.id, t.dispatch, t.type, t.queue, t.priority, t.attempt, t.attempt - t.uncharged,
-            t.max_retries, t.timeout_seconds, t.tags, t.payload, t.created_at, t.queued_at, t.started_at,
-            coalesce(t.error ->> 'type' IN {SUSPICIOUS}, false)
+            t.max_retries, t.timeout_seconds, t.tags, t.created_at, t.queued_at, t.started_at,
+            coalesce(t.error ->> 'type' IN {SUSPICIOUS}, false), t.payload
     ), held AS (
         INSERT INTO claims (id, worker, task_ids) SELECT $5, $3, array_agg(id) FROM claimed HAVING count(*) > 0
         ON CONFLICT (id) DO NOTHING
@@ -63,9 +63,7 @@ _CLAIM: Final = f"""
 """
 
 
-async def claim(
-    connection: AsyncConnection, rings: Sequence[Ring], *, worker: str, claim_id: UUID
-) -> list[ClaimedTask]:
+async def claim(fetch: Fetch, rings: Sequence[Ring], *, worker: str, claim_id: UUID) -> list[ClaimedTask]:
     """Claim the tasks that still wait for exactly these dispatches; the others are stale.
 
     The row ``claim_id`` of ``claims`` lists them until their outcomes are recorded, for the rescuer.
@@ -74,15 +72,12 @@ async def claim(
     uncounted: the commit of an earlier claim went through although its answer was lost. The caller therefore asks
     again with the same ``claim_id``, and keeps back the tasks that it really runs or is about to claim.
     """
-    result = await connection.exec_driver_sql(
+    rows = await fetch(
         _CLAIM,
-        (
-            [ring.task_id for ring in rings],
-            [ring.dispatch for ring in rings],
-            worker,
-            lifecycle.SOURCES[Event.CLAIM],
-            claim_id,
-        ),
+        [ring.task_id for ring in rings],
+        [ring.dispatch for ring in rings],
+        worker,
+        lifecycle.SOURCES[Event.CLAIM],
+        claim_id,
     )
-    rows: Sequence[Any] = result.all()
-    return [ClaimedTask(claim_id, worker, *row) for row in rows]
+    return [ClaimedTask(claim_id, worker, *(*row[:-1], json.loads(row[-1]))) for row in rows]

@@ -1,7 +1,7 @@
 """The way to Postgres: one engine per process, and a transaction that turns lost connections into one error."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -25,20 +25,25 @@ PLANNING: Final = {
 
 
 def create_engine(settings: Settings, *, application: str) -> AsyncEngine:
-    """An engine whose connections time out instead of hanging and name their role in ``pg_stat_activity``."""
+    """One pool of up to POSTGRES_POOL_SIZE connections."""
     engine = create_async_engine(
         settings.database_url,
         pool_size=settings.postgres_pool_size,
         max_overflow=0,
         pool_timeout=5,
-        connect_args={
-            "timeout": 5,
-            "command_timeout": 30,
-            "server_settings": {"application_name": f"aftercommit-{application}", **PLANNING},
-        },
+        connect_args=connect_arguments(application, PLANNING),
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
+
+
+def connect_arguments(application: str, planning: Mapping[str, str]) -> dict[str, Any]:
+    """Of asyncpg: no call hangs, and ``pg_stat_activity`` names the role."""
+    return {
+        "timeout": 5,
+        "command_timeout": 30,
+        "server_settings": {"application_name": f"aftercommit-{application}", **planning},
+    }
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:
@@ -94,9 +99,9 @@ def is_outage(error: BaseException) -> bool:
         return error.connection_invalidated or broken or _is_outage_state(error.orig)
     if isinstance(error, asyncpg.PostgresError):
         return _is_outage_state(error)
-    return isinstance(
-        error, OSError | asyncio.TimeoutError | PoolTimeout | asyncpg.InterfaceError | asyncpg.InternalClientError
-    )
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, ValueError)  # a value that does not fit its parameter
+    return isinstance(error, OSError | asyncio.TimeoutError | PoolTimeout | asyncpg.InternalClientError)
 
 
 def is_exhausted(error: DBAPIError) -> bool:

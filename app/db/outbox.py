@@ -8,6 +8,8 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.link import Fetch
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
@@ -24,7 +26,7 @@ class OutboxRow:
 
 
 # A loose index scan finds the destinations; then each gives its share, so that a backlog of one holds none back.
-_LOCK: Final = text("""
+_LOCK: Final = """
     WITH RECURSIVE destinations (destination) AS (
         (SELECT destination FROM outbox WHERE failed_at IS NULL ORDER BY destination LIMIT 1)
         UNION ALL
@@ -37,45 +39,42 @@ _LOCK: Final = text("""
         SELECT o.id, o.destination, o.work_queue, o.delay_seconds, o.task_id, o.dispatch, o.dead_reason, o.body
         FROM outbox o
         WHERE o.failed_at IS NULL AND o.destination = d.destination
-        ORDER BY o.id LIMIT :limit FOR UPDATE SKIP LOCKED
+        ORDER BY o.id LIMIT $1 FOR UPDATE SKIP LOCKED
     ) AS locked
-    WHERE d.destination <> ALL(CAST(:excluded AS text[]))
-""")
+    WHERE d.destination <> ALL($2::text[])
+"""
 
 
-async def lock_batch(connection: AsyncConnection, *, limit: int, excluded: Collection[str]) -> list[OutboxRow]:
+async def lock_batch(fetch: Fetch, *, limit: int, excluded: Collection[str]) -> list[OutboxRow]:
     """Lock up to ``limit`` rows of each destination but the ``excluded``, oldest first, passing over locked ones.
 
     Served by ``outbox_unpublished``.
     """
-    rows: Sequence[Any] = (await connection.execute(_LOCK, {"limit": limit, "excluded": list(excluded)})).all()
-    return [OutboxRow(*row) for row in rows]
+    return [OutboxRow(*row) for row in await fetch(_LOCK, limit, list(excluded))]
 
 
-_DELETE: Final = text("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
+_DELETE: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
 
-async def delete(connection: AsyncConnection, ids: Sequence[int]) -> None:
+async def delete(fetch: Fetch, ids: Sequence[int]) -> None:
     """Forget rows that RabbitMQ confirmed. Served by the primary key."""
-    await connection.execute(_DELETE, {"ids": ids})
+    await fetch(_DELETE, ids)
 
 
-_COUNT_RETURNED: Final = text("""
+_COUNT_RETURNED: Final = """
     UPDATE outbox o
     SET attempts = o.attempts + 1, last_error = returned.error,
-        failed_at = CASE WHEN o.attempts + 1 >= :max_attempts THEN now() END
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:errors AS text[])) AS returned (id, error)
+        failed_at = CASE WHEN o.attempts + 1 >= $3 THEN now() END
+    FROM unnest($1::bigint[], $2::text[]) AS returned (id, error)
     WHERE o.id = returned.id
     RETURNING o.id, o.failed_at IS NOT NULL
-""")
+"""
 
 
-async def count_returned(connection: AsyncConnection, errors: dict[int, str], *, max_attempts: int) -> set[int]:
+async def count_returned(fetch: Fetch, errors: dict[int, str], *, max_attempts: int) -> set[int]:
     """Count an attempt for each row (id to error); returns those that are parked as FAILED by it."""
-    result = await connection.execute(
-        _COUNT_RETURNED, {"ids": list(errors), "errors": list(errors.values()), "max_attempts": max_attempts}
-    )
-    return {row[0] for row in result if row[1]}
+    rows = await fetch(_COUNT_RETURNED, list(errors), list(errors.values()), max_attempts)
+    return {row[0] for row in rows if row[1]}
 
 
 _ADD_DEAD_MESSAGE: Final = text("""

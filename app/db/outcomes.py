@@ -1,11 +1,10 @@
 """The record of finished attempts: the task, its history, and the outbox row of what follows, in one statement."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
+from app.db.link import Fetch
 from app.lifecycle import Status, target
 from app.outcomes import Outcome
 
@@ -51,28 +50,23 @@ _RECORD: Final = f"""
 """
 
 
-async def record(
-    connection: AsyncConnection, outcomes: Sequence[Outcome], *, closed: Sequence[UUID] = ()
-) -> set[tuple[UUID, int]]:
+async def record(fetch: Fetch, outcomes: Sequence[Outcome], *, closed: Sequence[UUID] = ()) -> set[tuple[UUID, int]]:
     """Record outcomes and forget the claims that are ``closed`` by them; returns the taken ones as (task, attempt).
 
     Fenced: a task that no longer runs this attempt for this worker is left as it is. Locks the rows in id order, by
     primary key. Run again after a lost answer it changes nothing.
     """
-    result = await connection.exec_driver_sql(
+    rows = await fetch(
         _RECORD,
-        (
-            [outcome.task_id for outcome in outcomes],
-            [outcome.attempt for outcome in outcomes],
-            [outcome.worker for outcome in outcomes],
-            [target(outcome.ending, Status.RUNNING) for outcome in outcomes],
-            [outcome.result for outcome in outcomes],
-            [outcome.error for outcome in outcomes],
-            [outcome.delay.seconds if outcome.delay else None for outcome in outcomes],
-            [bool(outcome.delay and outcome.delay.by_broker) for outcome in outcomes],
-            [outcome.reason for outcome in outcomes],
-            closed,
-        ),
+        [outcome.task_id for outcome in outcomes],
+        [outcome.attempt for outcome in outcomes],
+        [outcome.worker for outcome in outcomes],
+        [target(outcome.ending, Status.RUNNING) for outcome in outcomes],
+        [outcome.result for outcome in outcomes],
+        [outcome.error for outcome in outcomes],
+        [outcome.delay.seconds if outcome.delay else None for outcome in outcomes],
+        [bool(outcome.delay and outcome.delay.by_broker) for outcome in outcomes],
+        [outcome.reason for outcome in outcomes],
+        closed,
     )
-    rows: Sequence[Any] = result.all()
     return {(row[0], row[1]) for row in rows}

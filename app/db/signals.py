@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.engine import single_statement
+from app.db.link import Link
 from app.errors import DatabaseUnavailable
 from app.process import first_of, poll
 
@@ -22,31 +23,31 @@ log = structlog.get_logger(__name__)
 OUTBOX_CHANNEL: Final = "aftercommit_outbox"
 CHECK_SECONDS: Final = 5.0
 
-_NOTIFY: Final = text("SELECT pg_notify(:channel, '')")
+_NOTIFY: Final = f"NOTIFY {OUTBOX_CHANNEL}"
 _ALIVE: Final = text("SELECT 1")
 
 
 class OutboxSignal:
     """Tells the relays that rows were committed. ``send`` never waits; calls made meanwhile share one NOTIFY."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, link: Link) -> None:
+        self._link = link
         self._pending = asyncio.Event()
 
     def send(self) -> None:
         self._pending.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            await first_of(self._pending, stopping)
-            if not self._pending.is_set():
-                return
-            self._pending.clear()
-            try:
-                async with single_statement(self._engine) as connection:
-                    await connection.execute(_NOTIFY, {"channel": OUTBOX_CHANNEL})
-            except DatabaseUnavailable as error:
-                log.debug("outbox_signal_lost", error=error.detail)
+        async with self._link:
+            while not stopping.is_set():
+                await first_of(self._pending, stopping)
+                if not self._pending.is_set():
+                    return
+                self._pending.clear()
+                try:
+                    await self._link.fetch(_NOTIFY)
+                except DatabaseUnavailable as error:
+                    log.debug("outbox_signal_lost", error=error.detail)
 
 
 async def listen(engine: AsyncEngine, channel: str, wake: asyncio.Event, *, stopping: asyncio.Event) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Row, Select, and_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import lifecycle
+from app.db.link import Fetch
 from app.db.models import attempts, tasks
 from app.lifecycle import Event, Status
 from app.queues import Priority
@@ -74,33 +75,30 @@ _SUBMIT: Final = f"""
 """
 
 
-async def submit(connection: AsyncConnection, submissions: Sequence[Submission]) -> tuple[datetime, frozenset[str]]:
+async def submit(fetch: Fetch, submissions: Sequence[Submission]) -> tuple[datetime, frozenset[str]]:
     """Insert tasks and their outbox rows in one statement, all or nothing; returns when they were created and which
     keys were free. A submission whose key is not among these inserted nothing: another request holds it.
 
     A key may come once. Two requests with one key wait for each other on the key's row; keys are locked in their
-    order. Raises IntegrityError when an id exists.
+    order. An id that exists is refused.
     """
     keyed = [(each.key, each.tasks) for each in submissions if each.key is not None]
     new = [(task, each.key) for each in submissions for task in each.tasks]
-    result = await connection.exec_driver_sql(
+    (row,) = await fetch(
         _SUBMIT,
-        (
-            [key.key for key, _ in keyed],
-            [key.request_hash for key, _ in keyed],
-            ["{" + ",".join(str(task.id) for task in tasks) + "}" for _, tasks in keyed],
-            [task.id for task, _ in new],
-            [task.type for task, _ in new],
-            [task.queue for task, _ in new],
-            [task.priority for task, _ in new],
-            [task.max_retries for task, _ in new],
-            [task.timeout_seconds for task, _ in new],
-            [array_literal(task.tags) for task, _ in new],
-            [task.payload for task, _ in new],
-            [key.key if key else None for _, key in new],
-        ),
+        [key.key for key, _ in keyed],
+        [key.request_hash for key, _ in keyed],
+        ["{" + ",".join(str(task.id) for task in tasks) + "}" for _, tasks in keyed],
+        [task.id for task, _ in new],
+        [task.type for task, _ in new],
+        [task.queue for task, _ in new],
+        [task.priority for task, _ in new],
+        [task.max_retries for task, _ in new],
+        [task.timeout_seconds for task, _ in new],
+        [array_literal(task.tags) for task, _ in new],
+        [task.payload for task, _ in new],
+        [key.key if key else None for _, key in new],
     )
-    row: Any = result.one()
     return row[0], frozenset(row[1])
 
 

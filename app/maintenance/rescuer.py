@@ -16,6 +16,7 @@ from app import task_error
 from app.config import Settings
 from app.db import leases, outcomes, rescue
 from app.db.engine import transaction
+from app.db.link import within
 from app.db.rescue import LostTask
 from app.db.signals import OutboxSignal
 from app.errors import DatabaseUnavailable
@@ -68,7 +69,7 @@ class Rescuer:
             )
             found = {task.id: task for task in (*lost, *overdue)}
             ended = [decide(task, LOST) for task in lost] + [decide(task, OVERDUE) for task in overdue]
-            taken = await outcomes.record(connection, ended) if ended else set()
+            taken = await outcomes.record(within(connection), ended) if ended else set()
             await rescue.drop_empty_claims(connection)
             await leases.prune(connection)
         if taken:

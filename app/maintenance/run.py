@@ -6,6 +6,7 @@ from app.broker.connection import BrokerConnection
 from app.broker.inspection import Inspector
 from app.config import Settings
 from app.db.engine import create_engine
+from app.db.link import Link
 from app.db.signals import OutboxSignal
 from app.maintenance.pruner import Pruner
 from app.maintenance.reconciler import Reconciler
@@ -19,7 +20,7 @@ async def maintain(settings: Settings, stopping: asyncio.Event) -> None:
     """Run every service until ``stopping``; a batch under way is finished first."""
     engine = create_engine(settings, application="maintenance")
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-maintenance")
-    signal = OutboxSignal(engine)
+    signal = OutboxSignal(Link(settings, application="maintenance"))
     inspector = Inspector(connection, url=settings.rabbitmq_url, management_url=None)
     services = {
         "topology": TopologyKeeper(connection, settings).tick,

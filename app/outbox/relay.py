@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.broker.publisher import Fate, Publisher, Receipt
 from app.db import marks, outbox
-from app.db.engine import single_statement, transaction
+from app.db.engine import single_statement
+from app.db.link import Fetch, Link
 from app.db.outbox import OutboxRow
 from app.errors import BrokerUnavailable
 from app.outbox.backoff import Backoffs
@@ -42,6 +43,7 @@ class Relay:
         self,
         *,
         engine: AsyncEngine,
+        link: Link,
         publisher: Publisher,
         batch_size: int,
         rings_per_message: int,
@@ -49,6 +51,7 @@ class Relay:
         poll_seconds: float,
     ) -> None:
         self._engine = engine
+        self._link = link
         self._publisher = publisher
         self._batch_size = batch_size
         self._rings_per_message = rings_per_message
@@ -60,21 +63,24 @@ class Relay:
         self.totals = RelayTotals()
 
     async def tick(self) -> float:
-        """Relay one batch. Returns the seconds until the next tick: 0 while there is more to do.
+        """Relay one batch. Returns the seconds until the next tick: 0 while there may be more to do.
 
         Raises BrokerUnavailable or DatabaseUnavailable; nothing that was not confirmed is then forgotten.
         """
         await self._publisher.prepare()
         await self._ask_how_long_tasks_take()
-        async with transaction(self._engine) as connection:
+        async with self._link.transaction() as fetch:
             now = asyncio.get_running_loop().time()
-            rows = await outbox.lock_batch(connection, limit=self._batch_size, excluded=self._backoffs.resting(now=now))
+            rows = await outbox.lock_batch(fetch, limit=self._batch_size, excluded=self._backoffs.resting(now=now))
             if not self._publisher.covers(row.delay_seconds for row in rows if row.delay_seconds is not None):
                 return 0
-            silent = await self._relay(connection, rows) if rows else 0
+            silent = await self._relay(fetch, rows) if rows else 0
         if silent:
             raise BrokerUnavailable(f"{silent} messages got no answer; they stay in the outbox")
-        return 0 if rows else min(self._poll_seconds, self._backoffs.seconds_until_next(now=now) or self._poll_seconds)
+        if len(rows) >= self._batch_size:
+            return 0
+        # What is committed meanwhile comes with a call.
+        return min(self._poll_seconds, self._backoffs.seconds_until_next(now=now) or self._poll_seconds)
 
     async def _ask_how_long_tasks_take(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -83,7 +89,7 @@ class Relay:
             async with single_statement(self._engine) as connection:
                 self._task_seconds = await marks.task_seconds(connection)
 
-    async def _relay(self, connection: AsyncConnection, rows: Sequence[OutboxRow]) -> int:
+    async def _relay(self, fetch: Fetch, rows: Sequence[OutboxRow]) -> int:
         """Publish and settle ``rows``; returns how many got no answer."""
         parcels = pack(rows, share=self._share)
         receipts = await self._publisher.publish([parcel.message for parcel in parcels])
@@ -95,8 +101,8 @@ class Relay:
             row_id for parcel, receipt in settled if receipt.fate is Fate.CONFIRMED for row_id in parcel.row_ids
         ]
         if confirmed:
-            await outbox.delete(connection, confirmed)
-        await self._count_returned(connection, settled)
+            await outbox.delete(fetch, confirmed)
+        await self._count_returned(fetch, settled)
         return sum(receipt.fate is Fate.UNKNOWN for receipt in receipts)
 
     def _share(self, work_queue: str, waiting: int) -> int:
@@ -118,7 +124,7 @@ class Relay:
             else:
                 self._backoffs.accepted(destination)
 
-    async def _count_returned(self, connection: AsyncConnection, settled: Sequence[tuple[Parcel, Receipt]]) -> None:
+    async def _count_returned(self, fetch: Fetch, settled: Sequence[tuple[Parcel, Receipt]]) -> None:
         errors = {
             row_id: receipt.reason
             for parcel, receipt in settled
@@ -126,6 +132,6 @@ class Relay:
             for row_id in parcel.row_ids
         }
         if errors:
-            parked = await outbox.count_returned(connection, errors, max_attempts=self._max_attempts)
+            parked = await outbox.count_returned(fetch, errors, max_attempts=self._max_attempts)
             for row_id in sorted(parked):
                 log.error("outbox_row_failed", row=row_id, reason=errors[row_id])

@@ -8,6 +8,7 @@ from app.broker.connection import BrokerConnection
 from app.broker.publisher import Publisher
 from app.config import Settings
 from app.db.engine import create_engine
+from app.db.link import Link
 from app.db.signals import OUTBOX_CHANNEL, listen
 from app.outbox.relay import Relay, RelayTotals
 from app.process import first_of, poll, run_role
@@ -18,6 +19,7 @@ log = structlog.get_logger(__name__)
 async def relay(settings: Settings, stopping: asyncio.Event) -> None:
     """Relay until ``stopping``; a batch under way is finished first."""
     engine = create_engine(settings, application="relay")
+    link = Link(settings, application="relay")
     publisher = Publisher(
         BrokerConnection(settings.rabbitmq_url, name="aftercommit-relay"),
         work_queues=settings.work_queues,
@@ -26,6 +28,7 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
     )
     role = Relay(
         engine=engine,
+        link=link,
         publisher=publisher,
         batch_size=settings.outbox_batch_size,
         rings_per_message=settings.outbox_rings_per_message,
@@ -33,7 +36,7 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
         poll_seconds=settings.outbox_poll_interval,
     )
     wake = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
+    async with link, asyncio.TaskGroup() as group:
         group.create_task(poll("relay", role.tick, stopping=stopping, wake=wake))
         group.create_task(listen(engine, OUTBOX_CHANNEL, wake, stopping=stopping))
         group.create_task(summarise(role, settings.log_summary_seconds, stopping))

@@ -8,15 +8,12 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import task_error
 from app.db import outcomes
 from app.db.claims import ClaimedTask
-from app.db.engine import is_outage, single_statement
+from app.db.link import Link, StatementRefused
 from app.db.signals import OutboxSignal
-from app.errors import DatabaseUnavailable
 from app.lifecycle import Event
 from app.outcomes import Outcome
 from app.process import first_of, poll
@@ -39,10 +36,8 @@ class Ended:
 class Recorder:
     """Keeps each outcome until it is in or fenced out; a worker that stops waits for that with ``drain``."""
 
-    def __init__(
-        self, engine: AsyncEngine, signal: OutboxSignal, *, on_recorded: Callable[[ClaimedTask], None]
-    ) -> None:
-        self._engine = engine
+    def __init__(self, link: Link, signal: OutboxSignal, *, on_recorded: Callable[[ClaimedTask], None]) -> None:
+        self._link = link
         self._signal = signal
         self._on_recorded = on_recorded
         self._waiting: list[Ended] = []
@@ -62,7 +57,8 @@ class Recorder:
         self._wake.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        await poll("record", self.tick, stopping=stopping, wake=self._wake)
+        async with self._link:
+            await poll("record", self.tick, stopping=stopping, wake=self._wake)
 
     async def drain(self, seconds: float) -> None:
         """Return when nothing waits to be written, or after ``seconds``. ``run`` must be running."""
@@ -83,13 +79,10 @@ class Recorder:
 
     async def _write(self, batch: Sequence[Ended]) -> None:
         try:
-            async with single_statement(self._engine) as connection:
-                closed = self._closed_by(batch)
-                wanted = [ended.outcome for ended in batch if not ended.recorded]
-                taken = await outcomes.record(connection, wanted, closed=closed)
-        except DBAPIError as error:
-            if is_outage(error):
-                raise DatabaseUnavailable(str(error)) from error
+            closed = self._closed_by(batch)
+            wanted = [ended.outcome for ended in batch if not ended.recorded]
+            taken = await outcomes.record(self._link.fetch, wanted, closed=closed)
+        except StatementRefused as error:
             await self._write_apart(batch, error)
             return
         for ended in batch:
@@ -113,7 +106,7 @@ class Recorder:
             self._open_claims.pop(task.claim_id, None)
         self._on_recorded(task)
 
-    async def _write_apart(self, batch: Sequence[Ended], error: DBAPIError) -> None:
+    async def _write_apart(self, batch: Sequence[Ended], error: StatementRefused) -> None:
         """One outcome that Postgres refuses must not hold up the others: it becomes a failure that can be stored."""
         if len(batch) > 1:
             for ended in batch:
@@ -122,7 +115,7 @@ class Recorder:
         task = batch[0].task
         if batch[0].outcome.reason == _UNSTORABLE:
             raise error
-        text = task_error.dump("Unstorable", f"Postgres refused the outcome: {error.orig}")
+        text = task_error.dump("Unstorable", f"Postgres refused the outcome: {error}")
         failure = Outcome(
             task_id=task.id,
             attempt=task.attempt,

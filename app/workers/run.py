@@ -4,12 +4,14 @@ import asyncio
 import os
 import socket
 import sys
+from functools import partial
 
 import structlog
 
 from app.broker.connection import BrokerConnection
 from app.config import Settings
 from app.db.engine import create_engine
+from app.db.link import Link
 from app.db.signals import OutboxSignal
 from app.process import first_of, run_role
 from app.workers.attempt import find_handlers, make_http_requests, run_isolated
@@ -38,7 +40,8 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
     transactions = create_engine(
         settings.model_copy(update={"postgres_pool_size": settings.worker_concurrency}), application="handlers"
     )
-    signal = OutboxSignal(engine)
+    connect = partial(Link, settings, application="worker")
+    signal = OutboxSignal(connect())
     rejects = Rejects(engine, signal)
     something = asyncio.Event()
     intake = Intake(
@@ -60,10 +63,10 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
     lease = Lease(settings, handlers=handlers.options(), on_change=lambda: worker.lease_changed())  # noqa: PLW0108  # worker comes next
     worker = Worker(
         lease=lease,
-        engine=engine,
+        connect=connect,
         intake=intake,
         executor=executor,
-        make_recorder=lambda on_recorded: Recorder(engine, signal, on_recorded=on_recorded),
+        make_recorder=lambda on_recorded: Recorder(connect(), signal, on_recorded=on_recorded),
         slots=settings.worker_concurrency,
         work=something,
     )

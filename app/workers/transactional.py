@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from app.db import outcomes
 from app.db.engine import is_exhausted, is_outage
+from app.db.link import within
 from app.outcomes import Outcome
 
 
@@ -44,7 +45,7 @@ class TaskTransaction:
         """
         assert self._session is not None
         with self._watched():
-            if not await outcomes.record(await self._session.connection(), [outcome]):
+            if not await outcomes.record(within(await self._session.connection()), [outcome]):
                 await self._session.rollback()
                 return False
             await self._session.commit()

@@ -9,12 +9,11 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from app.db import claims
 from app.db.claims import ClaimedTask
-from app.db.engine import single_statement
+from app.db.link import Connect, Link
 from app.process import first_of, poll
 from app.rings import Ring
 from app.workers.decision import released
@@ -47,7 +46,7 @@ class Worker:
         self,
         *,
         lease: Lease,
-        engine: AsyncEngine,
+        connect: Connect,
         intake: Intake,
         executor: Executor,
         make_recorder: Callable[[Callable[[ClaimedTask], None]], Recorder],
@@ -55,7 +54,7 @@ class Worker:
         work: asyncio.Event,
     ) -> None:
         self._lease = lease
-        self._engine = engine
+        self._connect = connect
         self._intake = intake
         self._executor = executor
         self._slots = slots
@@ -75,13 +74,17 @@ class Worker:
         """Claim and start until ``stopping``; what runs then goes on."""
         async with asyncio.TaskGroup() as group:
             for _ in range(CLAIMS_AT_ONCE):
-                group.create_task(poll("claim", lambda: self._pump(stopping), stopping=stopping))
+                group.create_task(self._keep_claiming(stopping))
 
-    async def _pump(self, stopping: asyncio.Event) -> float:
+    async def _keep_claiming(self, stopping: asyncio.Event) -> None:
+        async with self._connect() as link:
+            await poll("claim", lambda: self._pump(link, stopping), stopping=stopping)
+
+    async def _pump(self, link: Link, stopping: asyncio.Event) -> float:
         await first_of(self._work, stopping)
         self._work.clear()
         while not stopping.is_set() and (claim := self._next_claim()) is not None:
-            await self._claim(claim)
+            await self._claim(link, claim)
         return 0
 
     def _next_claim(self) -> Claim | None:
@@ -111,13 +114,12 @@ class Worker:
         self._claiming -= len(claim.rings)
         self._held -= claim.rings - kept
 
-    async def _claim(self, claim: Claim) -> None:
+    async def _claim(self, link: Link, claim: Claim) -> None:
         """Claim what is offered, start it, acknowledge it. Raises DatabaseUnavailable: then it is to be asked again."""
         claimed: list[ClaimedTask] = []
         try:
             if claim.rings:
-                async with single_statement(self._engine) as connection:
-                    claimed = await claims.claim(connection, list(claim.rings), worker=claim.worker, claim_id=claim.id)
+                claimed = await claims.claim(link.fetch, list(claim.rings), worker=claim.worker, claim_id=claim.id)
         except BaseException:
             self._unanswered.append(claim)
             self._work.set()

@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,6 +17,7 @@ import pytest
 
 from app.api.watch import CompletionWatch
 from app.config import Settings
+from app.db.link import Link
 from devstack.servers import Servers
 from tests.integration.containers import ContainerServers, choose
 from tests.integration.service import Service
@@ -136,3 +138,17 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
     monkeypatch.setattr(CompletionWatch, "wait", tell)
     return event
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements that go through links from now on."""
+    statements: list[str] = []
+    fetch = Link.fetch
+
+    async def note(link: Link, statement: str, /, *arguments: Any) -> Sequence[Any]:
+        statements.append(statement)
+        return await fetch(link, statement, *arguments)
+
+    monkeypatch.setattr(Link, "fetch", note)
+    return statements

@@ -2,7 +2,7 @@
 
 from app import task_error
 from app.db import outcomes
-from app.db.engine import transaction
+from app.db.link import Link
 from app.lifecycle import Event
 from app.outcomes import Outcome
 from tests.integration.service import Service
@@ -17,8 +17,8 @@ async def test_outcome_of_an_earlier_attempt_is_refused_beside_that_of_the_curre
     current = Outcome(
         task_id=row.id, attempt=2, worker="new", ending=Event.RELEASE, error=task_error.dump("Released", "stopped")
     )
-    async with transaction(service.engine) as connection:
-        taken = await outcomes.record(connection, [late, current])
+    async with Link(service.settings, application="test") as link:
+        taken = await outcomes.record(link.fetch, [late, current])
     assert taken == {(row.id, 2)}
     assert (await api.get(task["id"]))["status"] == "queued"
     assert [attempt["outcome"] for attempt in await api.attempts(task["id"])] == ["released"]

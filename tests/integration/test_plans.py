@@ -1,4 +1,4 @@
-"""Hot statements use their index, whatever the tables hold. A new one is a line in ``STATEMENTS``.
+"""Hot statements use their index, whatever the tables hold. A new one is a line in ``STATEMENTS`` or ``LINKED``.
 
 PLANS_TASKS says how many tasks there are: ten million take some minutes to make.
 """
@@ -11,14 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.config import Settings
-from app.db import claims, idempotency, outbox, outcomes, queue_counts, reconcile, schedule, tasks
+from app.db import claims, idempotency, link, outbox, outcomes, queue_counts, reconcile, schedule, tasks
 from app.db.engine import PLANNING
+from app.db.link import Fetch, within
 from app.db.tasks import IdempotencyKey, NewTask, Submission, TaskFilter
 from app.lifecycle import Event, Status
 from app.outcomes import Outcome
@@ -72,12 +74,6 @@ def listing(**wanted: Any) -> Call:
 
 
 STATEMENTS: dict[str, tuple[Call, set[str]]] = {
-    "submit": (
-        lambda connection: tasks.submit(
-            connection, [Submission([NewTask(id=IDS[0], type="a", payload="{}")], IdempotencyKey("k", b""))]
-        ),
-        {"idempotency_keys_pkey"},
-    ),
     "get": (lambda connection: tasks.get(connection, IDS[:1]), {"tasks_pkey"}),
     "get many": (lambda connection: tasks.get(connection, IDS), {"tasks_pkey"}),
     "finished_among": (lambda connection: tasks.finished_among(connection, IDS), {"tasks_pkey"}),
@@ -111,23 +107,6 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"tasks_pkey"},
     ),
     "list a period's failures": (listing(status=Status.FAILED, created_from=NOON), {"tasks_unsuccessful"}),
-    "claims.claim": (
-        lambda connection: claims.claim(connection, [Ring(task_id, 1) for task_id in IDS], worker="w", claim_id=IDS[0]),
-        {"tasks_pkey"},
-    ),
-    "outcomes.record": (
-        lambda connection: outcomes.record(connection, OUTCOMES, closed=[IDS[0]]),
-        {"tasks_pkey"},
-    ),
-    "outbox.lock_batch": (
-        lambda connection: outbox.lock_batch(connection, limit=500, excluded=["tasks.low"]),
-        {"outbox_unpublished"},
-    ),
-    "outbox.delete": (lambda connection: outbox.delete(connection, list(range(1, 501))), {"outbox_pkey"}),
-    "outbox.count_returned": (
-        lambda connection: outbox.count_returned(connection, {1: "no", 2: "no"}, max_attempts=10),
-        {"outbox_pkey"},
-    ),
     "outbox.list_failed": (lambda connection: outbox.list_failed(connection, after=0, limit=100), {"outbox_failed"}),
     "outbox.requeue": (lambda connection: outbox.requeue(connection, None), {"outbox_failed"}),
     "queue_counts.count": (queue_counts.count, {"tasks_unfinished", "tasks_unsuccessful"}),
@@ -140,6 +119,33 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"tasks_unfinished"},
     ),
 }
+LINKED: dict[str, tuple[Callable[[Fetch], Awaitable[object]], set[str]]] = {
+    "submit": (
+        lambda fetch: tasks.submit(
+            fetch, [Submission([NewTask(id=IDS[0], type="a", payload="{}")], IdempotencyKey("k", b""))]
+        ),
+        {"idempotency_keys_pkey"},
+    ),
+    "claims.claim": (
+        lambda fetch: claims.claim(fetch, [Ring(task_id, 1) for task_id in IDS], worker="w", claim_id=IDS[0]),
+        {"tasks_pkey"},
+    ),
+    "outcomes.record": (
+        lambda fetch: outcomes.record(fetch, OUTCOMES, closed=[IDS[0]]),
+        {"tasks_pkey"},
+    ),
+    "outbox.lock_batch": (
+        lambda fetch: outbox.lock_batch(fetch, limit=500, excluded=["tasks.low"]),
+        {"outbox_unpublished"},
+    ),
+    "outbox.delete": (lambda fetch: outbox.delete(fetch, list(range(1, 501))), {"outbox_pkey"}),
+    "outbox.count_returned": (
+        lambda fetch: outbox.count_returned(fetch, {1: "no", 2: "no"}, max_attempts=10),
+        {"outbox_pkey"},
+    ),
+}
+"""Statements that are sent through a ``Link``."""
+
 SMALL = {"claims", "workers", "work_queue_marks"}
 
 
@@ -164,9 +170,9 @@ def filled(servers: Servers, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-async def connection(servers: Servers, filled: str) -> AsyncIterator[AsyncConnection]:
+def plans_settings(servers: Servers, filled: str) -> Settings:
     found = servers.environment()
-    settings = Settings(
+    return Settings(
         _env_file=None,
         postgres_host=found["POSTGRES_HOST"],
         postgres_port=int(found["POSTGRES_PORT"]),
@@ -174,14 +180,19 @@ async def connection(servers: Servers, filled: str) -> AsyncIterator[AsyncConnec
         postgres_password=found["POSTGRES_PASSWORD"],
         postgres_db=filled,
     )
-    engine = create_async_engine(settings.database_url, poolclass=NullPool, connect_args={"server_settings": PLANNING})
+
+
+@pytest.fixture
+async def connection(plans_settings: Settings) -> AsyncIterator[AsyncConnection]:
+    server_settings = {"server_settings": PLANNING}
+    engine = create_async_engine(plans_settings.database_url, poolclass=NullPool, connect_args=server_settings)
     async with engine.connect() as opened:
         yield opened
         await opened.rollback()
 
 
-async def explain(connection: AsyncConnection, call: Call) -> dict[str, Any]:
-    """The plan of the statement that ``call`` sends; it is not executed."""
+async def explain(connection: AsyncConnection, call: Call) -> list[dict[str, Any]]:
+    """The nodes of the plan of the statement that ``call`` sends; it is not executed."""
 
     def catch(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
         raise Caught(statement, parameters)
@@ -195,22 +206,58 @@ async def explain(connection: AsyncConnection, call: Call) -> dict[str, Any]:
     finally:
         event.remove(sync_connection, "before_cursor_execute", catch)
     rows = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
-    answer = rows.scalar_one()
-    return dict((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"])
+    return nodes(rows.scalar_one())
 
 
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for inner in plan.get("Plans", []):
-        yield from nodes(inner)
+async def explain_kept(url: URL, call: Callable[[Fetch], Awaitable[object]]) -> list[dict[str, Any]]:
+    """The same for the plan that a ``Link``'s connection keeps."""
+
+    async def catch(statement: str, /, *arguments: Any) -> list[Any]:
+        raise Caught(statement, arguments)
+
+    try:
+        await call(catch)
+    except Caught as caught:
+        statement, arguments = caught.args
+    connection = await asyncpg.connect(url.render_as_string(hide_password=False), server_settings=link.PLANNING)
+    try:
+        await connection.execute(f"PREPARE kept AS {statement}")
+        nothing = ", ".join(["NULL"] * len(arguments))
+        return nodes(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE kept ({nothing})"))
+    finally:
+        await connection.close()
 
 
-@pytest.mark.parametrize("name", STATEMENTS)
-async def test_statement_uses_its_index_when_the_tables_are_large(name: str, connection: AsyncConnection) -> None:
-    call, indexes = STATEMENTS[name]
-    found = list(nodes(await explain(connection, call)))
+def nodes(answer: str | list[Any]) -> list[dict[str, Any]]:
+    """All of a plan as Postgres tells it."""
+
+    def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield plan
+        for inner in plan.get("Plans", []):
+            yield from walk(inner)
+
+    return list(walk((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]))
+
+
+def check(found: list[dict[str, Any]], indexes: set[str]) -> None:
     used = {node["Index Name"] for node in found if "Index Name" in node}
     used |= {index for node in found for index in node.get("Conflict Arbiter Indexes", [])}
     scanned = {node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"}
     assert scanned <= SMALL, found
     assert used >= indexes, used
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_statement_uses_its_index_when_the_tables_are_large(name: str, connection: AsyncConnection) -> None:
+    call, indexes = STATEMENTS[name]
+    check(await explain(connection, call), indexes)
+
+
+@pytest.mark.parametrize("name", LINKED)
+async def test_plan_that_is_kept_uses_its_index(name: str, plans_settings: Settings) -> None:
+    call, indexes = LINKED[name]
+    check(await explain_kept(plans_settings.database_url.set(drivername="postgresql"), call), indexes)
+
+
+async def test_rescuer_records_by_index_too(connection: AsyncConnection) -> None:
+    check(await explain(connection, lambda sent: outcomes.record(within(sent), OUTCOMES)), {"tasks_pkey"})

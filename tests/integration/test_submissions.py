@@ -1,14 +1,15 @@
 """Group commit: requests share a statement, and nothing else."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
 
 from app.api.submissions import Submissions
+from app.db.link import Link, StatementRefused
 from app.db.tasks import IdempotencyKey, NewTask, Submission
 from tests.integration.service import Service
 
@@ -20,26 +21,23 @@ def one(*, key: str | None = None, id: UUID | None = None, payload: str = "{}") 
 
 
 @pytest.fixture
-def statements(service: Service) -> list[str]:
-    """What is sent to Postgres."""
-    sent: list[str] = []
-    event.listen(
-        service.engine.sync_engine, "before_cursor_execute", lambda _c, _k, statement, *_: sent.append(statement)
-    )
-    return sent
+async def submissions(service: Service) -> AsyncIterator[Submissions]:
+    opened = Submissions(partial(Link, service.settings, application="test"))
+    yield opened
+    await opened.close()
 
 
-async def test_submits_that_come_at_once_share_few_commits(service: Service, statements: list[str]) -> None:
-    submissions = Submissions(service.engine)
+async def test_submits_that_come_at_once_share_few_commits(
+    service: Service, submissions: Submissions, sent: list[str]
+) -> None:
     moments = await asyncio.gather(*(submissions.submit(one()) for _ in range(200)))
     assert None not in moments
-    assert len(statements) <= 4
+    assert len(sent) <= 4
     [row] = await service.query("SELECT (SELECT count(*) FROM tasks), (SELECT count(*) FROM outbox)")
     assert tuple(row) == (200, 200)
 
 
-async def test_one_of_those_with_the_same_key_is_committed(service: Service) -> None:
-    submissions = Submissions(service.engine)
+async def test_one_of_those_with_the_same_key_is_committed(service: Service, submissions: Submissions) -> None:
     wanted = [one(key=f"k{number % 3}") for number in range(30)] + [one()]
     moments = await asyncio.gather(*(submissions.submit(each) for each in wanted))
     assert sum(moment is not None for moment in moments) == 4
@@ -47,17 +45,17 @@ async def test_one_of_those_with_the_same_key_is_committed(service: Service) -> 
     assert row[0] == 4
 
 
-async def test_only_the_one_that_postgres_refuses_hears_of_it(service: Service) -> None:
-    submissions = Submissions(service.engine)
+async def test_only_the_one_that_postgres_refuses_hears_of_it(service: Service, submissions: Submissions) -> None:
     wanted = [one(), one(), one(payload="no json"), one(), one(key="k")]
     ends = await asyncio.gather(*(submissions.submit(each) for each in wanted), return_exceptions=True)
-    assert [isinstance(end, DBAPIError) for end in ends] == [False, False, True, False, False]
+    assert [isinstance(end, StatementRefused) for end in ends] == [False, False, True, False, False]
     [row] = await service.query("SELECT count(*) FROM tasks")
     assert row[0] == 4
 
 
-async def test_tasks_of_a_request_that_went_away_are_committed_all_the_same(service: Service) -> None:
-    submissions = Submissions(service.engine)
+async def test_tasks_of_a_request_that_went_away_are_committed_all_the_same(
+    service: Service, submissions: Submissions
+) -> None:
     first = asyncio.create_task(submissions.submit(one()))
     gone = asyncio.create_task(submissions.submit(one()))
     await asyncio.sleep(0)
