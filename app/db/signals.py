@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.engine import single_statement
-from app.db.link import Link
+from app.db.link import Link, StatementRefused
 from app.errors import DatabaseUnavailable
 from app.process import first_of, poll
 
@@ -46,8 +46,8 @@ class OutboxSignal:
                 self._pending.clear()
                 try:
                     await self._link.fetch(_NOTIFY)
-                except DatabaseUnavailable as error:
-                    log.debug("outbox_signal_lost", error=error.detail)
+                except (DatabaseUnavailable, StatementRefused) as error:
+                    log.debug("outbox_signal_lost", error=str(error))
 
 
 async def listen(engine: AsyncEngine, channel: str, wake: asyncio.Event, *, stopping: asyncio.Event) -> None:
