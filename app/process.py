@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -108,9 +109,20 @@ async def poll(
 ) -> None:
     """Call ``tick`` until ``stopping``. It returns the seconds until the next call, 0 for at once.
 
-    ``wake`` cuts a wait short. A tick that raises is logged and called again after a growing, jittered wait, so no
-    error path spins; this is the wide catch at a role's edge.
+    ``wake`` cuts a wait short, and is set at the end. A tick that raises is logged and called again after a growing,
+    jittered wait, so no error path spins; this is the wide catch at a role's edge.
     """
+    wake = wake or asyncio.Event()
+    # One task for the loop's life: a busy loop waits thousands of times a second.
+    end = asyncio.ensure_future(stopping.wait())
+    end.add_done_callback(lambda _: wake.set())
+    try:
+        await _turn(name, tick, stopping, wake)
+    finally:
+        end.cancel()
+
+
+async def _turn(name: str, tick: Callable[[], Awaitable[float]], stopping: asyncio.Event, wake: asyncio.Event) -> None:
     backoff = tenacity.wait_random_exponential(multiplier=0.1, max=LONGEST_BACKOFF_SECONDS, min=0.05)
     async for attempt in tenacity.AsyncRetrying(
         wait=backoff,
@@ -122,14 +134,14 @@ async def poll(
     ):
         with attempt:
             while not stopping.is_set():
-                if wake is not None:
-                    wake.clear()
+                wake.clear()
                 delay = await tick()
                 # What failed before is over; the next failure is the first again.
                 attempt.retry_state.attempt_number = 1
-                if delay > 0:
-                    jittered = delay * random.uniform(0.9, 1.1)
-                    await first_of(stopping, *([wake] if wake else []), timeout_seconds=jittered)
+                if delay > 0 and not stopping.is_set():
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(delay * random.uniform(0.9, 1.1)):
+                            await wake.wait()
 
 
 def _log_failure(name: str, state: tenacity.RetryCallState) -> None:

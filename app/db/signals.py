@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 OUTBOX_CHANNEL: Final = "aftercommit_outbox"
 CHECK_SECONDS: Final = 5.0
+IDLE_SECONDS: Final = 60.0
 
 _NOTIFY: Final = f"NOTIFY {OUTBOX_CHANNEL}"
 _ALIVE: Final = text("SELECT 1")
@@ -33,21 +34,25 @@ class OutboxSignal:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._pending = asyncio.Event()
+        self._wanted = False
 
     def send(self) -> None:
+        self._wanted = True
         self._pending.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
         async with self._link:
-            while not stopping.is_set():
-                await first_of(self._pending, stopping)
-                if not self._pending.is_set():
-                    return
-                self._pending.clear()
-                try:
-                    await self._link.fetch(_NOTIFY)
-                except (DatabaseUnavailable, StatementRefused) as error:
-                    log.debug("outbox_signal_lost", error=str(error))
+            await poll("signal", self._tick, stopping=stopping, wake=self._pending)
+            await self._tick()
+
+    async def _tick(self) -> float:
+        if self._wanted:
+            self._wanted = False
+            try:
+                await self._link.fetch(_NOTIFY)
+            except (DatabaseUnavailable, StatementRefused) as error:
+                log.debug("outbox_signal_lost", error=str(error))
+        return IDLE_SECONDS
 
 
 async def listen(engine: AsyncEngine, channel: str, wake: asyncio.Event, *, stopping: asyncio.Event) -> None:

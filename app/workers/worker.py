@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 from app.db import claims
 from app.db.claims import ClaimedTask
 from app.db.link import Connect, Link
-from app.process import first_of, poll
+from app.process import poll
 from app.rings import Ring
 from app.workers.decision import released
 from app.workers.executor import Execution, Executor
@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 CLAIMS_AT_ONCE: Final = 2
 """While Postgres works on one claim, what the other brought is started."""
+
+IDLE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,12 @@ class Worker:
 
     async def _keep_claiming(self, stopping: asyncio.Event) -> None:
         async with self._connect() as link:
-            await poll("claim", lambda: self._pump(link, stopping), stopping=stopping)
+            await poll("claim", lambda: self._pump(link, stopping), stopping=stopping, wake=self._work)
 
     async def _pump(self, link: Link, stopping: asyncio.Event) -> float:
-        await first_of(self._work, stopping)
-        self._work.clear()
         while not stopping.is_set() and (claim := self._next_claim()) is not None:
             await self._claim(link, claim)
-        return 0
+        return IDLE_SECONDS
 
     def _next_claim(self) -> Claim | None:
         """A claim whose answer was lost comes first, and unchanged: it may be committed, and nobody else can tell."""
