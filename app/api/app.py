@@ -50,12 +50,13 @@ def create_app(settings: Settings) -> FastAPI:
 async def _serving(settings: Settings) -> AsyncIterator[Services]:
     engine = create_engine(settings, application="api")
     connect = partial(Link, settings, application="api")
+    signal = OutboxSignal(connect())
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-api")
     services = Services(
         settings=settings,
         engine=engine,
-        outbox_signal=OutboxSignal(connect()),
-        submissions=Submissions(connect),
+        outbox_signal=signal,
+        submissions=Submissions(connect, signal),
         watch=CompletionWatch(engine),
         inspector=Inspector(connection, url=settings.rabbitmq_url, management_url=settings.rabbitmq_management_url),
         migration_head=expected_head(),

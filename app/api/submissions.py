@@ -12,6 +12,7 @@ from typing import Final
 
 from app.db import tasks
 from app.db.link import Connect, Link, StatementRefused
+from app.db.signals import OutboxSignal
 from app.db.tasks import Submission
 
 STATEMENTS_AT_ONCE: Final = 2
@@ -26,7 +27,8 @@ class _Waiting:
 
 
 class Submissions:
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, signal: OutboxSignal) -> None:
+        self._signal = signal
         self._idle = [connect() for _ in range(STATEMENTS_AT_ONCE)]
         self._waiting: deque[_Waiting] = deque()
         self._writers: set[asyncio.Task[None]] = set()
@@ -90,6 +92,8 @@ class Submissions:
             if not isinstance(error, Exception):
                 raise
         else:
+            # First: the tasks are on their way while their requests are answered.
+            self._signal.send()
             for each in group:
                 key = each.submission.key
                 _settle(each.committed, created_at if key is None or key.key in free else None)

@@ -92,7 +92,6 @@ async def _submit(request: Request, wanted: Sequence[TaskIn], *, batch: bool) ->
     new = prepare(wanted, services, batch=batch)
     created_at = await services.submissions.submit(Submission(new, key))
     if created_at is not None:
-        services.outbox_signal.send()
         return [render(task, created_at) for task in new], {}
     assert key is not None
     return [task.model_dump_json() for task in await replay(services, key)], {REPLAYED: "true"}

@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 
 from app.api.submissions import Submissions
 from app.db.link import Link, StatementRefused
+from app.db.signals import OutboxSignal
 from app.db.tasks import IdempotencyKey, NewTask, Submission
 from tests.integration.service import Service
 
@@ -22,7 +23,8 @@ def one(*, key: str | None = None, id: UUID | None = None, payload: str = "{}") 
 
 @pytest.fixture
 async def submissions(service: Service) -> AsyncIterator[Submissions]:
-    opened = Submissions(partial(Link, service.settings, application="test"))
+    connect = partial(Link, service.settings, application="test")
+    opened = Submissions(connect, OutboxSignal(connect()))
     yield opened
     await opened.close()
 
