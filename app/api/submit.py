@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -92,7 +92,8 @@ async def _submit(request: Request, wanted: Sequence[TaskIn], *, batch: bool) ->
     new = prepare(wanted, services, batch=batch)
     created_at = await services.submissions.submit(Submission(new, key))
     if created_at is not None:
-        return [render(task, created_at) for task in new], {}
+        moment = created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return [render(task, moment) for task in new], {}
     assert key is not None
     return [task.model_dump_json() for task in await replay(services, key)], {REPLAYED: "true"}
 
@@ -160,14 +161,18 @@ _UNSTARTED: Final = (
 )
 
 
-def render(task: NewTask, created_at: datetime) -> str:
+def render(task: NewTask, moment: str) -> str:
     """The JSON of a TaskOut for a task as the statement left it: saves reading it back, and parsing its payload."""
-    moment = created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     # Types, queues, priorities and tags are made of characters that JSON takes as they are.
     tags = '["' + '","'.join(task.tags) + '"]' if task.tags else "[]"
     return (
         f'{{"id":"{task.id}","type":"{task.type}","queue":"{task.queue}","priority":"{task.priority}",'
-        f'"payload":{task.payload},"tags":{tags},"max_retries":{json_text.dump(task.max_retries)},'
-        f'"timeout_seconds":{json_text.dump(task.timeout_seconds)},"created_at":"{moment}","queued_at":"{moment}",'
+        f'"payload":{task.payload},"tags":{tags},"max_retries":{_number(task.max_retries)},'
+        f'"timeout_seconds":{_number(task.timeout_seconds)},"created_at":"{moment}","queued_at":"{moment}",'
         f"{_UNSTARTED}}}"
     )
+
+
+def _number(value: float | None) -> str:
+    """In JSON."""
+    return "null" if value is None else repr(value)
