@@ -68,8 +68,8 @@ async def _serving(settings: Settings) -> AsyncIterator[Services]:
         try:
             yield services
         finally:
+            await services.submissions.close()
             stopping.set()
-    await services.submissions.close()
     await connection.close()
     await engine.dispose()
 

@@ -16,6 +16,7 @@ from app.db.signals import OutboxSignal
 from app.db.tasks import Submission
 
 STATEMENTS_AT_ONCE: Final = 2
+CLOSE_SECONDS: Final = 2.0
 MOST_TASKS: Final = 1_000
 """In one statement, but for a request that alone has more."""
 
@@ -47,8 +48,13 @@ class Submissions:
         return await committed
 
     async def close(self) -> None:
-        """Only when nobody waits for a commit."""
-        await asyncio.gather(*self._writers)
+        """When no request waits for a commit any more. What is under way is given CLOSE_SECONDS."""
+        writers = set(self._writers)
+        if writers:
+            await asyncio.wait(writers, timeout=CLOSE_SECONDS)
+        for writer in writers:
+            writer.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
         for link in self._idle:
             await link.close()
 

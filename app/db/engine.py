@@ -24,6 +24,9 @@ PLANNING: Final = {
 """How Postgres plans our statements."""
 
 
+_KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+
+
 def create_engine(settings: Settings, *, application: str) -> AsyncEngine:
     """One pool of up to POSTGRES_POOL_SIZE connections."""
     engine = create_async_engine(
@@ -38,11 +41,12 @@ def create_engine(settings: Settings, *, application: str) -> AsyncEngine:
 
 
 def connect_arguments(application: str, planning: Mapping[str, str]) -> dict[str, Any]:
-    """Of asyncpg: no call hangs, and ``pg_stat_activity`` names the role."""
+    """Of asyncpg: no call hangs, ``pg_stat_activity`` names the role, and of a role whose machine is gone Postgres
+    gives the locks back."""
     return {
         "timeout": 5,
         "command_timeout": 30,
-        "server_settings": {"application_name": f"aftercommit-{application}", **planning},
+        "server_settings": {"application_name": f"aftercommit-{application}", **_KEEPALIVE, **planning},
     }
 
 
@@ -83,8 +87,8 @@ def _translated() -> Iterator[None]:
         raise
 
 
-_EXHAUSTED: Final = "53"
-_OUTAGE_CLASSES: Final = ("08", "28", "3D", _EXHAUSTED, "57")
+_NO_ROOM: Final = frozenset({"53100", "53300"})
+_OUTAGE_CLASSES: Final = ("08", "28", "3D", "53", "57")
 """SQLSTATE classes: connection, login, no such database, out of resources, stopped by an operator."""
 
 _TRY_AGAIN: Final = frozenset({"40001", "40P01"})
@@ -105,8 +109,9 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_exhausted(error: DBAPIError) -> bool:
-    """Whether Postgres is there and lacks what it needs: disk, memory, connections."""
-    return _state(error.orig).startswith(_EXHAUSTED)
+    """Whether Postgres is there and has no room: on its disk, or for connections. A statement that wants too much
+    memory is the statement's own affair."""
+    return _state(error.orig) in _NO_ROOM
 
 
 def _cause(error: DBAPIError) -> BaseException | None:

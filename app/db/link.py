@@ -17,17 +17,22 @@ from app.db.engine import connect_arguments, is_outage
 from app.errors import DatabaseUnavailable
 
 CLOSE_SECONDS: Final = 2.0
+PLAN_SECONDS: Final = 10
+"""A plan is kept for so long: one made for an empty table may read it all, and must not outlive that."""
+
+_BOUND: Final = {"statement_timeout": "25s"}
+"""Before asyncpg gives a statement up, so that none goes on that nobody waits for."""
 
 PLANNING: Final = {
     "plan_cache_mode": "force_generic_plan",
-    # A plan that is kept may have been made while the tables were small; it must be right when they have grown.
+    # A plan that is kept may have been made while the tables were small; it should be right when they have grown.
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "random_page_cost": "1.1",
     "jit": "off",
 }
-"""How Postgres plans these statements: by primary key, whatever the tables' size."""
+"""How Postgres plans these statements."""
 
 
 class Fetch(Protocol):
@@ -47,8 +52,15 @@ class Link:
     """
 
     def __init__(self, settings: Settings, *, application: str) -> None:
-        self._url = settings.database_url.set(drivername="postgresql")
-        self._arguments = connect_arguments(application, PLANNING)
+        self._arguments = {
+            "host": settings.postgres_host,
+            "port": settings.postgres_port,
+            "user": settings.postgres_user,
+            "password": settings.postgres_password or None,
+            "database": settings.postgres_db,
+            "max_cached_statement_lifetime": PLAN_SECONDS,
+            **connect_arguments(application, PLANNING | _BOUND),
+        }
         self._connection: asyncpg.Connection | None = None
 
     async def fetch(self, statement: str, /, *arguments: Any) -> Sequence[Any]:
@@ -90,8 +102,7 @@ class Link:
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            dsn = self._url.render_as_string(hide_password=False)
-            self._connection = await asyncpg.connect(dsn, **self._arguments)
+            self._connection = await asyncpg.connect(**self._arguments)
         return self._connection
 
     def _raise(self, error: BaseException) -> NoReturn:

@@ -25,7 +25,9 @@ class OutboxRow:
     body: bytes | None
 
 
-# A loose index scan finds the destinations; then each gives its share, so that a backlog of one holds none back.
+# A loose index scan finds the destinations; then each gives its share, so that a backlog of one holds none back. Said
+# as a range, only ``outbox_unpublished`` has the order; by an equality the primary key has it too, and would be read
+# past everything that waits for the others.
 _LOCK: Final = """
     WITH RECURSIVE destinations (destination) AS (
         (SELECT destination FROM outbox WHERE failed_at IS NULL ORDER BY destination LIMIT 1)
@@ -38,8 +40,8 @@ _LOCK: Final = """
     SELECT locked.* FROM destinations d CROSS JOIN LATERAL (
         SELECT o.id, o.destination, o.work_queue, o.delay_seconds, o.task_id, o.dispatch, o.dead_reason, o.body
         FROM outbox o
-        WHERE o.failed_at IS NULL AND o.destination = d.destination
-        ORDER BY o.id LIMIT $1 FOR UPDATE SKIP LOCKED
+        WHERE o.failed_at IS NULL AND o.destination >= d.destination AND o.destination <= d.destination
+        ORDER BY o.destination, o.id LIMIT $1 FOR UPDATE SKIP LOCKED
     ) AS locked
     WHERE d.destination <> ALL($2::text[])
 """

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.engine import single_statement
-from app.db.link import Link, StatementRefused
+from app.db.link import CLOSE_SECONDS, Link, StatementRefused
 from app.errors import DatabaseUnavailable
 from app.process import first_of, poll
 
@@ -43,7 +43,10 @@ class OutboxSignal:
     async def run(self, stopping: asyncio.Event) -> None:
         async with self._link:
             await poll("signal", self._tick, stopping=stopping, wake=self._pending)
-            await self._tick()
+            # For what was committed last. A lost call costs little, a stop that hangs more.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._tick()
 
     async def _tick(self) -> float:
         if self._wanted:

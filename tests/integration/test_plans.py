@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import URL, event
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -146,6 +146,7 @@ LINKED: dict[str, tuple[Callable[[Fetch], Awaitable[object]], set[str]]] = {
 }
 """Statements that are sent through a ``Link``."""
 
+PRIMARY_KEYS = {"tasks_pkey", "outbox_pkey", "idempotency_keys_pkey"}
 SMALL = {"claims", "workers", "work_queue_marks"}
 
 
@@ -209,8 +210,10 @@ async def explain(connection: AsyncConnection, call: Call) -> list[dict[str, Any
     return nodes(rows.scalar_one())
 
 
-async def explain_kept(url: URL, call: Callable[[Fetch], Awaitable[object]]) -> list[dict[str, Any]]:
-    """The same for the plan that a ``Link``'s connection keeps."""
+async def explain_kept(
+    settings: Settings, call: Callable[[Fetch], Awaitable[object]], *, first: str = ""
+) -> list[dict[str, Any]]:
+    """The same for the plan that a ``Link``'s connection keeps. What ``first`` does is undone."""
 
     async def catch(statement: str, /, *arguments: Any) -> list[Any]:
         raise Caught(statement, arguments)
@@ -219,8 +222,10 @@ async def explain_kept(url: URL, call: Callable[[Fetch], Awaitable[object]]) -> 
         await call(catch)
     except Caught as caught:
         statement, arguments = caught.args
-    connection = await asyncpg.connect(url.render_as_string(hide_password=False), server_settings=link.PLANNING)
+    url = settings.database_url.set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = await asyncpg.connect(url, server_settings=link.PLANNING)
     try:
+        await connection.execute(f"BEGIN; {first}")
         await connection.execute(f"PREPARE kept AS {statement}")
         nothing = ", ".join(["NULL"] * len(arguments))
         return nodes(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE kept ({nothing})"))
@@ -256,7 +261,15 @@ async def test_statement_uses_its_index_when_the_tables_are_large(name: str, con
 @pytest.mark.parametrize("name", LINKED)
 async def test_plan_that_is_kept_uses_its_index(name: str, plans_settings: Settings) -> None:
     call, indexes = LINKED[name]
-    check(await explain_kept(plans_settings.database_url.set(drivername="postgresql"), call), indexes)
+    found = await explain_kept(plans_settings, call)
+    check(found, indexes)
+    assert all("Index Cond" in node for node in found if node.get("Index Name") in PRIMARY_KEYS), found
+
+
+async def test_relay_reads_by_its_own_index_although_its_plan_is_of_an_empty_outbox(plans_settings: Settings) -> None:
+    call, _ = LINKED["outbox.lock_batch"]
+    found = await explain_kept(plans_settings, call, first="TRUNCATE outbox; ANALYZE outbox")
+    assert {node["Index Name"] for node in found if "Index Name" in node} == {"outbox_unpublished"}
 
 
 async def test_rescuer_records_by_index_too(connection: AsyncConnection) -> None:
