@@ -19,7 +19,9 @@ def dump(value: Any) -> str:
     # What most handlers return and many payloads hold; the encoder takes longer to set up than for what it encodes.
     if value is None:
         return "null"
-    return "{}" if value == {} else _encode(value)
+    if isinstance(value, dict) and not value:
+        return "{}"
+    return _encode(value)
 
 
 def storable(text: str) -> str:

@@ -57,7 +57,7 @@ def wait_until(condition: Callable[[], bool], timeout_seconds: float, interval_s
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(interval_seconds)
+        time.sleep(interval_seconds)  # between two looks: another process tells nobody when it changes
     return True
 
 

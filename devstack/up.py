@@ -21,7 +21,7 @@ def up() -> int:
         stack.start()
         _announce(stack, console, stop_request)
         while not stop_request.made:
-            time.sleep(0.2)
+            time.sleep(0.2)  # a signal's handler may only set a flag
         console.say("stopping (once more to hurry)")
     except DevstackError:
         if not stop_request.made:  # else the signal also ended a child of the start, which is no error
@@ -36,7 +36,7 @@ def _announce(stack: Stack, console: Console, stop_request: StopRequest) -> None
     started = time.monotonic()
     hinted = False
     while not stop_request.made and not stack.ready():
-        time.sleep(0.2)
+        time.sleep(0.2)  # between two looks: nobody calls when an HTTP server gets ready
         if not hinted and time.monotonic() - started > SLOW_START_SECONDS:
             console.say(f"not ready yet; {stack.url}/readyz says what is missing")
             hinted = True

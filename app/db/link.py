@@ -91,7 +91,7 @@ class Link:
             try:
                 await self._connection.close(timeout=CLOSE_SECONDS)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                self._drop()
+                self._drop()  # it broke or does not answer: there is nothing to say goodbye to
         self._connection = None
 
     async def __aenter__(self) -> Self:

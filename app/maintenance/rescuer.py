@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 BATCH: Final = 1_000
 PROBE: Final = "maintenance"
+"""Names the lease that is opened, and given back in the same transaction, to see whether leases can be."""
+
 LOST: Final = "worker lost"
 OVERDUE: Final = "overdue: it still ran long after its timeout"
 

@@ -98,7 +98,7 @@ def _wait_until_ready(stack: Stack, stop_request: StopRequest, logs: RoleLogs) -
             raise Interrupted
         if time.monotonic() > deadline:
             raise DevstackError(f"{stack.url}/readyz does not answer 200; the logs are in {logs.folder}.")
-        time.sleep(0.2)
+        time.sleep(0.2)  # between two looks: nobody calls when an HTTP server gets ready
 
 
 async def _until_stopped(stack: Stack, console: Console, stop_request: StopRequest) -> list[Line]:

@@ -20,5 +20,5 @@ def invoice(order: int, context: Context, printer_comes_back_at_attempt: int = 1
     """A plain function runs in a thread, so it may block."""
     if context.attempt < printer_comes_back_at_attempt:
         raise Retry("the printer is out of paper", after=1)
-    time.sleep(0.1)
+    time.sleep(0.1)  # stands for the printer, which blocks
     return f"invoice-{order}.pdf"

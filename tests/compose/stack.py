@@ -141,7 +141,7 @@ def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> N
         except OSError:
             pass
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)
+        time.sleep(0.2)  # between two looks: containers and HTTP answers call nobody
 
 
 def copy_checkout(folder: Path) -> None:

@@ -106,7 +106,7 @@ def test_nothing_is_lost_when_containers_are_killed(whole: Stack, tag: str, vict
         )
         for victim in victims:
             docker("kill", whole.ids(victim)[0])
-            time.sleep(1)
+            time.sleep(1)  # the load goes on between one death and the next
         submitted = load.result()
     whole.up(worker=WORKERS)
     tasks = whole.final(tag, seconds=120)
@@ -123,7 +123,7 @@ def submit_steadily(stack: Stack, tag: str) -> list[str]:
     acknowledged: list[str] = []
     for _ in range(20):
         acknowledged += stack.submit(25, payload={"seconds": 0.5}, tags=[tag])
-        time.sleep(0.3)
+        time.sleep(0.3)  # steadily: the deaths shall fall into the load
     return acknowledged
 
 

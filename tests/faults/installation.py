@@ -164,7 +164,7 @@ class Installation:
                 ):
                     if self.fleet.flaws:
                         raise RuntimeError(self.fleet.flaws[0])
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.1)  # between two looks: neither HTTP nor Postgres calls us
         finally:
             await connection.close()
 

@@ -32,6 +32,7 @@ def servers() -> Iterator[Servers]:
         "crash-worker-claim-unanswered-while-stopping",
         "broker-wiped",
         "database-killed",
+        "database-disk-full",
         "network-silent-to-role",
         "storm",
     ],

@@ -23,7 +23,7 @@ async def sleep(seconds: float = 0.0) -> str:
 
 @task("test.block")
 def block(seconds: float = 0.0) -> str:
-    time.sleep(seconds)
+    time.sleep(seconds)  # the point of it: it blocks its thread
     return "blocked"
 
 
