@@ -8,6 +8,7 @@ from sqlalchemy.pool import NullPool
 
 from alembic import context
 from app.config import load_settings
+from app.db.engine import database_url
 from app.db.models import metadata
 
 # A migration that cannot have its lock soon gives up: queueing for it would block every statement behind it.
@@ -25,7 +26,7 @@ def migrate(connection: Connection) -> None:
 
 
 async def main() -> None:
-    engine = create_async_engine(load_settings().database_url, poolclass=NullPool)
+    engine = create_async_engine(database_url(load_settings()), poolclass=NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
     await engine.dispose()

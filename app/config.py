@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Self
 import yarl
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import URL
 
 from app.queues import Priority, WorkQueue, parse_queue
 from app.rings import MAX_RINGS
@@ -139,17 +138,6 @@ class Settings(BaseSettings):
         if len({weight is None for _, weight in self.worker_queues}) > 1:
             raise ValueError("WORKER_QUEUES gives some queues a weight: give all of them one, or none")
         return self
-
-    @property
-    def database_url(self) -> URL:
-        return URL.create(
-            "postgresql+asyncpg",
-            username=self.postgres_user,
-            password=self.postgres_password or None,
-            host=self.postgres_host,
-            port=self.postgres_port,
-            database=self.postgres_db,
-        )
 
     @property
     def work_queues(self) -> tuple[WorkQueue, ...]:

@@ -6,8 +6,8 @@ from datetime import datetime
 from app.api import app, submissions
 from app.config import load_settings
 from app.db import tasks
-from app.db.engine import create_engine, transaction
-from app.db.link import Connect, within
+from app.db.engine import create_engine, transaction, within
+from app.db.link import Connect
 from app.db.signals import OutboxSignal
 from app.db.tasks import Submission
 

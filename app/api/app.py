@@ -19,10 +19,10 @@ from app.api.submissions import Submissions
 from app.api.watch import CompletionWatch
 from app.broker.connection import BrokerConnection
 from app.broker.inspection import Inspector
+from app.broker.management import Management
 from app.config import Settings
 from app.db.engine import create_engine
 from app.db.link import Link
-from app.db.migrations import expected_head
 from app.db.signals import OutboxSignal
 
 DESCRIPTION = """Commit a task; it will run. Errors are RFC 9457 problems: branch on `code`, show `detail`."""
@@ -58,8 +58,8 @@ async def _serving(settings: Settings) -> AsyncIterator[Services]:
         outbox_signal=signal,
         submissions=Submissions(connect, signal),
         watch=CompletionWatch(engine),
-        inspector=Inspector(connection, url=settings.rabbitmq_url, management_url=settings.rabbitmq_management_url),
-        migration_head=expected_head(),
+        inspector=Inspector(connection),
+        management=_management(settings),
     )
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -72,6 +72,11 @@ async def _serving(settings: Settings) -> AsyncIterator[Services]:
             stopping.set()
     await connection.close()
     await engine.dispose()
+
+
+def _management(settings: Settings) -> Management | None:
+    url = settings.rabbitmq_management_url
+    return Management(url, broker_url=settings.rabbitmq_url) if url is not None else None
 
 
 def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:

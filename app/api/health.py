@@ -39,8 +39,8 @@ async def _database(services: Services) -> tuple[str, str]:
             current = await migrations.current(connection)
     except DatabaseUnavailable as error:
         return error.detail, "unknown"
-    if current is None or current < services.migration_head:
-        return UP, f"at {current}, this code needs {services.migration_head}: run alembic upgrade head"
+    if current is None or current < migrations.HEAD:
+        return UP, f"at {current}, this code needs {migrations.HEAD}: run alembic upgrade head"
     return UP, UP
 
 

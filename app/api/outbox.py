@@ -10,7 +10,7 @@ from app.api.problems import BODY_ERRORS, responses
 from app.api.schemas import OutboxOut, OutboxRowOut, RequeuedOut, RequeueIn
 from app.api.services import Served
 from app.db import outbox
-from app.db.engine import transaction
+from app.db.engine import transaction, within
 
 router: Final = APIRouter(prefix="/v1/outbox", tags=["outbox"])
 
@@ -26,8 +26,8 @@ class OutboxQuery(BaseModel):
 async def get_outbox(query: Annotated[OutboxQuery, Query()], services: Served) -> OutboxOut:
     """How many rows wait and how long, and the rows that were parked as FAILED because no queue takes them."""
     async with transaction(services.engine) as connection:
-        counts = await outbox.count(connection)
-        parked = await outbox.list_failed(connection, after=query.after, limit=query.limit)
+        counts = await outbox.count(within(connection))
+        parked = await outbox.list_failed(within(connection), after=query.after, limit=query.limit)
     return OutboxOut(
         unpublished=counts.unpublished,
         oldest_age_seconds=counts.oldest_age_seconds,
@@ -40,6 +40,6 @@ async def get_outbox(query: Annotated[OutboxQuery, Query()], services: Served) -
 async def requeue(wanted: Annotated[RequeueIn, Depends(json_body(RequeueIn))], services: Served) -> RequeuedOut:
     """Give parked rows to the relay again, with all their attempts before them."""
     async with transaction(services.engine) as connection:
-        requeued = await outbox.requeue(connection, wanted.ids)
+        requeued = await outbox.requeue(within(connection), wanted.ids)
     services.outbox_signal.send()
     return RequeuedOut(requeued=requeued)

@@ -1,12 +1,13 @@
 """``/v1/queues``: what waits where, as Postgres and RabbitMQ see it."""
 
+import asyncio
 from typing import Final
 
 from fastapi import APIRouter
 
 from app.api.problems import responses
 from app.api.schemas import QueueOut, QueuesOut
-from app.api.services import Served
+from app.api.services import Served, Services
 from app.broker.inspection import BrokerQueue
 from app.broker.topology import DEAD_LETTERS
 from app.db import queue_counts
@@ -24,8 +25,11 @@ async def list_queues(services: Served) -> QueuesOut:
     names = list(dict.fromkeys([*map(str, services.settings.work_queues), *sorted(counts)]))
     seen: dict[str, BrokerQueue] = {}
     state = "up"
+    unacknowledged: dict[str, int] = {}
     try:
-        seen = await services.inspector.look([*names, DEAD_LETTERS])
+        seen, unacknowledged = await asyncio.gather(
+            services.inspector.look([*names, DEAD_LETTERS]), _unacknowledged(services)
+        )
     except BrokerUnavailable as error:
         state = error.detail
     queues = []
@@ -39,9 +43,13 @@ async def list_queues(services: Served) -> QueuesOut:
                 failed=known.failed if known else 0,
                 oldest_waiting_seconds=known.oldest_waiting_seconds if known else None,
                 ready=found.ready if found else None,
-                unacknowledged=found.unacknowledged if found else None,
+                unacknowledged=unacknowledged.get(name),
                 consumers=found.consumers if found else None,
             )
         )
     dead = seen.get(DEAD_LETTERS)
     return QueuesOut(queues=queues, dead_letters=dead.ready if dead else None, broker=state)
+
+
+async def _unacknowledged(services: Services) -> dict[str, int]:
+    return await services.management.unacknowledged() if services.management is not None else {}

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.api.submissions import Submissions
 from app.api.watch import CompletionWatch
 from app.broker.inspection import Inspector
+from app.broker.management import Management
 from app.config import Settings
 from app.db.signals import OutboxSignal
 
@@ -21,7 +22,7 @@ class Services:
     submissions: Submissions
     watch: CompletionWatch
     inspector: Inspector
-    migration_head: str
+    management: Management | None
 
 
 async def _services(request: Request) -> Services:

@@ -1,17 +1,18 @@
 """The way to Postgres: one engine per process, and a transaction that turns lost connections into one error."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import asyncpg
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.config import Settings
+from app.db import link
+from app.db.link import Fetch, connect_arguments, is_outage_state, state
 from app.errors import DatabaseUnavailable
 
 PLANNING: Final = {
@@ -24,13 +25,21 @@ PLANNING: Final = {
 """How Postgres plans our statements."""
 
 
-_KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+def database_url(settings: Settings) -> URL:
+    return URL.create(
+        "postgresql+asyncpg",
+        username=settings.postgres_user,
+        password=settings.postgres_password or None,
+        host=settings.postgres_host,
+        port=settings.postgres_port,
+        database=settings.postgres_db,
+    )
 
 
 def create_engine(settings: Settings, *, application: str) -> AsyncEngine:
     """One pool of up to POSTGRES_POOL_SIZE connections."""
     engine = create_async_engine(
-        settings.database_url,
+        database_url(settings),
         pool_size=settings.postgres_pool_size,
         max_overflow=0,
         pool_timeout=5,
@@ -38,16 +47,6 @@ def create_engine(settings: Settings, *, application: str) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
-
-
-def connect_arguments(application: str, planning: Mapping[str, str]) -> dict[str, Any]:
-    """Of asyncpg: no call hangs, ``pg_stat_activity`` names the role, and of a role whose machine is gone Postgres
-    gives the locks back."""
-    return {
-        "timeout": 5,
-        "command_timeout": 30,
-        "server_settings": {"application_name": f"aftercommit-{application}", **_KEEPALIVE, **planning},
-    }
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:
@@ -77,6 +76,15 @@ async def single_statement(engine: AsyncEngine) -> AsyncIterator[AsyncConnection
             yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
+def within(connection: AsyncConnection) -> Fetch:
+    """The statements of a link, in a transaction of SQLAlchemy's."""
+
+    async def fetch(statement: str, /, *arguments: Any) -> Sequence[Any]:
+        return (await connection.exec_driver_sql(statement, arguments)).all()
+
+    return fetch
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -88,11 +96,6 @@ def _translated() -> Iterator[None]:
 
 
 _NO_ROOM: Final = frozenset({"53100", "53300"})
-_OUTAGE_CLASSES: Final = ("08", "28", "3D", "53", "57")
-"""SQLSTATE classes: connection, login, no such database, out of resources, stopped by an operator."""
-
-_TRY_AGAIN: Final = frozenset({"40001", "40P01"})
-"""Serialization failure and deadlock."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -100,29 +103,15 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         # A value that does not fit its parameter is an interface error of asyncpg's, too.
         broken = isinstance(error, InterfaceError) and not isinstance(_cause(error), asyncpg.DataError)
-        return error.connection_invalidated or broken or _is_outage_state(error.orig)
-    if isinstance(error, asyncpg.PostgresError):
-        return _is_outage_state(error)
-    if isinstance(error, asyncpg.InterfaceError):
-        return not isinstance(error, ValueError)  # a value that does not fit its parameter
-    return isinstance(error, OSError | asyncio.TimeoutError | PoolTimeout | asyncpg.InternalClientError)
+        return error.connection_invalidated or broken or is_outage_state(error.orig)
+    return isinstance(error, PoolTimeout) or link.is_outage(error)
 
 
 def is_exhausted(error: DBAPIError) -> bool:
     """Whether Postgres is there and has no room: on its disk, or for connections. A statement that wants too much
     memory is the statement's own affair."""
-    return _state(error.orig) in _NO_ROOM
+    return state(error.orig) in _NO_ROOM
 
 
 def _cause(error: DBAPIError) -> BaseException | None:
     return error.orig.__cause__ if error.orig is not None else None
-
-
-def _is_outage_state(error: BaseException | None) -> bool:
-    code = _state(error)
-    return code.startswith(_OUTAGE_CLASSES) or code in _TRY_AGAIN
-
-
-def _state(error: BaseException | None) -> str:
-    """Postgres's SQLSTATE, or nothing."""
-    return getattr(error, "sqlstate", None) or ""

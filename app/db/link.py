@@ -5,15 +5,14 @@ it costs as much as running it. So each loop that sends such statements keeps a 
 plans are made once.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NoReturn, Protocol, Self
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.config import Settings
-from app.db.engine import connect_arguments, is_outage
 from app.errors import DatabaseUnavailable
 
 CLOSE_SECONDS: Final = 2.0
@@ -33,6 +32,42 @@ PLANNING: Final = {
     "jit": "off",
 }
 """How Postgres plans these statements."""
+
+_KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+_OUTAGE_CLASSES: Final = ("08", "28", "3D", "53", "57")
+"""SQLSTATE classes: connection, login, no such database, out of resources, stopped by an operator."""
+
+_TRY_AGAIN: Final = frozenset({"40001", "40P01"})
+"""Serialization failure and deadlock."""
+
+
+def connect_arguments(application: str, planning: Mapping[str, str]) -> dict[str, Any]:
+    """Of asyncpg: no call hangs, ``pg_stat_activity`` names the role, and of a role whose machine is gone Postgres
+    gives the locks back."""
+    return {
+        "timeout": 5,
+        "command_timeout": 30,
+        "server_settings": {"application_name": f"aftercommit-{application}", **_KEEPALIVE, **planning},
+    }
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether ``error`` says that Postgres is away, starting or stopping, rather than that a statement is wrong."""
+    if isinstance(error, asyncpg.PostgresError):
+        return is_outage_state(error)
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, ValueError)  # a value that does not fit its parameter
+    return isinstance(error, OSError | asyncio.TimeoutError | asyncpg.InternalClientError)
+
+
+def is_outage_state(error: BaseException | None) -> bool:
+    code = state(error)
+    return code.startswith(_OUTAGE_CLASSES) or code in _TRY_AGAIN
+
+
+def state(error: BaseException | None) -> str:
+    """Postgres's SQLSTATE, or nothing."""
+    return getattr(error, "sqlstate", None) or ""
 
 
 class Fetch(Protocol):
@@ -86,6 +121,19 @@ class Link:
             self._drop()
             self._raise(error)
 
+    @asynccontextmanager
+    async def listening(self, channel: str, on_call: Callable[[], None]) -> AsyncIterator[Fetch]:
+        """``on_call`` is called at each NOTIFY on ``channel``, for as long as the connection lives: what is given finds
+        out, and the connection ends with the block. Raises like ``fetch``."""
+        try:
+            connection = await self._connected()
+            await connection.add_listener(channel, lambda *_: on_call())
+            yield connection.fetch
+        except BaseException as error:
+            self._drop()
+            self._raise(error)
+        await self.close()
+
     async def close(self) -> None:
         if self._connection is not None and not self._connection.is_closed():
             try:
@@ -124,12 +172,3 @@ class Link:
 
 Connect = Callable[[], Link]
 """Makes a link: each loop needs its own."""
-
-
-def within(connection: AsyncConnection) -> Fetch:
-    """The same statements in a transaction of SQLAlchemy's."""
-
-    async def fetch(statement: str, /, *arguments: Any) -> Sequence[Any]:
-        return (await connection.exec_driver_sql(statement, arguments)).all()
-
-    return fetch

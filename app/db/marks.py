@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from app.db.link import Fetch
 
 
 @dataclass(slots=True)
@@ -18,9 +17,9 @@ class Mark:
     task_seconds: float | None = None
 
 
-_TASK_SECONDS: Final = text("SELECT work_queue, task_seconds FROM work_queue_marks WHERE task_seconds IS NOT NULL")
+_TASK_SECONDS: Final = "SELECT work_queue, task_seconds FROM work_queue_marks WHERE task_seconds IS NOT NULL"
 
 
-async def task_seconds(connection: AsyncConnection) -> dict[str, float]:
+async def task_seconds(fetch: Fetch) -> dict[str, float]:
     """How long a task takes, by work queue; where one has ended. Reads the whole table, which is small."""
-    return {row[0]: row[1] for row in await connection.execute(_TASK_SECONDS)}
+    return {row[0]: row[1] for row in await fetch(_TASK_SECONDS)}

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db.link import Fetch
 
 
@@ -79,45 +76,45 @@ async def count_returned(fetch: Fetch, errors: dict[int, str], *, max_attempts: 
     return {row[0] for row in rows if row[1]}
 
 
-_ADD_DEAD_MESSAGE: Final = text("""
-    INSERT INTO outbox (work_queue, dead_reason, body) VALUES (:work_queue, :reason, :body)
-""")
+_ADD_DEAD_MESSAGE: Final = "INSERT INTO outbox (work_queue, dead_reason, body) VALUES ($1, $2, $3)"
 
 
-async def add_dead_message(connection: AsyncConnection, *, work_queue: str, reason: str, body: bytes) -> None:
+async def add_dead_message(fetch: Fetch, *, work_queue: str, reason: str, body: bytes) -> None:
     """Send a message that is not one of ours to the dead letters, as it came, with the reason."""
-    await connection.execute(_ADD_DEAD_MESSAGE, {"work_queue": work_queue, "reason": reason, "body": body})
+    await fetch(_ADD_DEAD_MESSAGE, work_queue, reason, body)
 
 
-_COUNT: Final = text("""
+_COUNT: Final = """
     SELECT count(*) FILTER (WHERE failed_at IS NULL) AS unpublished,
         count(*) FILTER (WHERE failed_at IS NOT NULL) AS failed,
         extract(epoch FROM now() - min(created_at) FILTER (WHERE failed_at IS NULL))::float8 AS oldest_age_seconds
     FROM outbox
-""")
+"""
 
-_LIST_FAILED: Final = text("""
+_LIST_FAILED: Final = """
     SELECT id, destination, work_queue, task_id, attempts, last_error, created_at, failed_at
-    FROM outbox WHERE failed_at IS NOT NULL AND id > :after ORDER BY id LIMIT :limit
-""")
+    FROM outbox WHERE failed_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2
+"""
 
 
-async def count(connection: AsyncConnection) -> Row[Any]:
+async def count(fetch: Fetch) -> Any:
     """How many rows wait and how long the oldest has; how many are parked. Reads the whole outbox, seldom large."""
-    return (await connection.execute(_COUNT)).one()
+    (row,) = await fetch(_COUNT)
+    return row
 
 
-async def list_failed(connection: AsyncConnection, *, after: int, limit: int) -> list[Row[Any]]:
+async def list_failed(fetch: Fetch, *, after: int, limit: int) -> Sequence[Any]:
     """The parked rows, oldest first. Served by ``outbox_failed``."""
-    return list(await connection.execute(_LIST_FAILED, {"after": after, "limit": limit}))
+    return await fetch(_LIST_FAILED, after, limit)
 
 
-_REQUEUE: Final = text("""
+_REQUEUE: Final = """
     UPDATE outbox SET failed_at = NULL, attempts = 0
-    WHERE failed_at IS NOT NULL AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(CAST(:ids AS bigint[])))
-""")
+    WHERE failed_at IS NOT NULL AND ($1::bigint[] IS NULL OR id = ANY($1::bigint[]))
+    RETURNING id
+"""
 
 
-async def requeue(connection: AsyncConnection, ids: Sequence[int] | None) -> int:
+async def requeue(fetch: Fetch, ids: Sequence[int] | None) -> int:
     """Give parked rows (all, or those with these ids) to the relay again; how many. Served by ``outbox_failed``."""
-    return (await connection.execute(_REQUEUE, {"ids": ids})).rowcount
+    return len(await fetch(_REQUEUE, ids))

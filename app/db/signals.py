@@ -5,15 +5,11 @@ interval, nothing more.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
 import structlog
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.db.engine import single_statement
 from app.db.link import CLOSE_SECONDS, Link, StatementRefused
 from app.errors import DatabaseUnavailable
 from app.process import first_of, poll
@@ -25,7 +21,7 @@ CHECK_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 60.0
 
 _NOTIFY: Final = f"NOTIFY {OUTBOX_CHANNEL}"
-_ALIVE: Final = text("SELECT 1")
+_ALIVE: Final = "SELECT 1"
 
 
 class OutboxSignal:
@@ -58,31 +54,16 @@ class OutboxSignal:
         return IDLE_SECONDS
 
 
-async def listen(engine: AsyncEngine, channel: str, wake: asyncio.Event, *, stopping: asyncio.Event) -> None:
-    """Set ``wake`` at each NOTIFY on ``channel``, on a connection of its own that is replaced when it dies."""
+async def listen(link: Link, channel: str, wake: asyncio.Event, *, stopping: asyncio.Event) -> None:
+    """Set ``wake`` at each NOTIFY on ``channel``, on a connection that is replaced when it dies."""
 
     async def hold_connection() -> float:
-        async with _listening(engine, channel, wake) as connection:
+        async with link.listening(channel, wake.set) as fetch:
             # What was committed while nobody listened is found by one look.
             wake.set()
             while not stopping.is_set():
                 await first_of(stopping, timeout_seconds=CHECK_SECONDS)
-                await connection.execute(_ALIVE)
+                await fetch(_ALIVE)
         return 0
 
     await poll("listen", hold_connection, stopping=stopping)
-
-
-@asynccontextmanager
-async def _listening(engine: AsyncEngine, channel: str, wake: asyncio.Event) -> AsyncIterator[Any]:
-    def on_notify(*_: object) -> None:
-        wake.set()
-
-    async with single_statement(engine) as connection:
-        raw: Any = (await connection.get_raw_connection()).driver_connection
-        await raw.add_listener(channel, on_notify)
-        try:
-            yield connection
-        finally:
-            with suppress(Exception):  # the connection may be the reason why we leave
-                await raw.remove_listener(channel, on_notify)

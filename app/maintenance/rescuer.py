@@ -15,8 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app import task_error
 from app.config import Settings
 from app.db import leases, outcomes, rescue
-from app.db.engine import transaction
-from app.db.link import within
+from app.db.engine import transaction, within
 from app.db.rescue import LostTask
 from app.db.signals import OutboxSignal
 from app.errors import DatabaseUnavailable

@@ -21,7 +21,7 @@ async def maintain(settings: Settings, stopping: asyncio.Event) -> None:
     engine = create_engine(settings, application="maintenance")
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-maintenance")
     signal = OutboxSignal(Link(settings, application="maintenance"))
-    inspector = Inspector(connection, url=settings.rabbitmq_url, management_url=None)
+    inspector = Inspector(connection)
     services = {
         "topology": TopologyKeeper(connection, settings).tick,
         "schedule": Scheduler(engine, signal, interval_seconds=settings.scheduler_interval_seconds).tick,

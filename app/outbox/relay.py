@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.broker.publisher import Fate, Publisher, Receipt
 from app.db import marks, outbox
-from app.db.engine import single_statement
 from app.db.link import Fetch, Link
 from app.db.outbox import OutboxRow
 from app.errors import BrokerUnavailable
@@ -42,7 +40,6 @@ class Relay:
     def __init__(
         self,
         *,
-        engine: AsyncEngine,
         link: Link,
         publisher: Publisher,
         batch_size: int,
@@ -50,7 +47,6 @@ class Relay:
         max_attempts: int,
         poll_seconds: float,
     ) -> None:
-        self._engine = engine
         self._link = link
         self._publisher = publisher
         self._batch_size = batch_size
@@ -86,8 +82,7 @@ class Relay:
         now = asyncio.get_running_loop().time()
         if now - self._asked_at >= TASK_SECONDS_AGE:
             self._asked_at = now
-            async with single_statement(self._engine) as connection:
-                self._task_seconds = await marks.task_seconds(connection)
+            self._task_seconds = await marks.task_seconds(self._link.fetch)
 
     async def _relay(self, fetch: Fetch, rows: Sequence[OutboxRow]) -> int:
         """Publish and settle ``rows``; returns how many got no answer."""

@@ -7,7 +7,6 @@ import structlog
 from app.broker.connection import BrokerConnection
 from app.broker.publisher import Publisher
 from app.config import Settings
-from app.db.engine import create_engine
 from app.db.link import Link
 from app.db.signals import OUTBOX_CHANNEL, listen
 from app.outbox.relay import Relay, RelayTotals
@@ -18,8 +17,7 @@ log = structlog.get_logger(__name__)
 
 async def relay(settings: Settings, stopping: asyncio.Event) -> None:
     """Relay until ``stopping``; a batch under way is finished first."""
-    engine = create_engine(settings, application="relay")
-    link = Link(settings, application="relay")
+    link, calls = Link(settings, application="relay"), Link(settings, application="relay")
     publisher = Publisher(
         BrokerConnection(settings.rabbitmq_url, name="aftercommit-relay"),
         work_queues=settings.work_queues,
@@ -27,7 +25,6 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
         confirm_seconds=settings.outbox_confirm_seconds,
     )
     role = Relay(
-        engine=engine,
         link=link,
         publisher=publisher,
         batch_size=settings.outbox_batch_size,
@@ -38,10 +35,9 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
     wake = asyncio.Event()
     async with link, asyncio.TaskGroup() as group:
         group.create_task(poll("relay", role.tick, stopping=stopping, wake=wake))
-        group.create_task(listen(engine, OUTBOX_CHANNEL, wake, stopping=stopping))
+        group.create_task(listen(calls, OUTBOX_CHANNEL, wake, stopping=stopping))
         group.create_task(summarise(role, settings.log_summary_seconds, stopping))
     await publisher.close()
-    await engine.dispose()
 
 
 async def summarise(role: Relay, seconds: float, stopping: asyncio.Event) -> None:

@@ -4,11 +4,10 @@ import asyncio
 from typing import Final
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.broker.consumer import Delivery
 from app.db import outbox
-from app.db.engine import transaction
+from app.db.link import Link
 from app.db.signals import OutboxSignal
 from app.process import poll
 
@@ -18,8 +17,8 @@ IDLE_SECONDS: Final = 60.0
 
 
 class Rejects:
-    def __init__(self, engine: AsyncEngine, signal: OutboxSignal) -> None:
-        self._engine = engine
+    def __init__(self, link: Link, signal: OutboxSignal) -> None:
+        self._link = link
         self._signal = signal
         self._waiting: list[tuple[Delivery, str]] = []
         self._wake = asyncio.Event()
@@ -31,15 +30,15 @@ class Rejects:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Write them down. What is not written when the worker stops was not acknowledged and comes again."""
-        await poll("rejects", self._tick, stopping=stopping, wake=self._wake)
+        async with self._link:
+            await poll("rejects", self._tick, stopping=stopping, wake=self._wake)
 
     async def _tick(self) -> float:
         while self._waiting:
             delivery, reason = self._waiting[0]
-            async with transaction(self._engine) as connection:
-                await outbox.add_dead_message(
-                    connection, work_queue=str(delivery.work_queue), reason=reason, body=delivery.body
-                )
+            await outbox.add_dead_message(
+                self._link.fetch, work_queue=str(delivery.work_queue), reason=reason, body=delivery.body
+            )
             self._waiting.pop(0)
             self._signal.send()
             await delivery.acknowledge()

@@ -35,14 +35,13 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
     except BadModule as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    engine = create_engine(settings, application="worker")
-    # A pool of its own: handlers that keep their transactions open must not hold up claims and records.
+    # Handlers that keep their transactions open must not hold up claims and records, which have links.
     transactions = create_engine(
         settings.model_copy(update={"postgres_pool_size": settings.worker_concurrency}), application="handlers"
     )
     connect = partial(Link, settings, application="worker")
     signal = OutboxSignal(connect())
-    rejects = Rejects(engine, signal)
+    rejects = Rejects(connect(), signal)
     something = asyncio.Event()
     intake = Intake(
         BrokerConnection(settings.rabbitmq_url, name=f"aftercommit-worker {socket.gethostname()}-{os.getpid()}"),
@@ -86,7 +85,6 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
     await intake.close()
     await http.close()
     await transactions.dispose()
-    await engine.dispose()
     executor.close()
 
 

@@ -7,8 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from app.db import outcomes
-from app.db.engine import is_exhausted, is_outage
-from app.db.link import within
+from app.db.engine import is_exhausted, is_outage, within
 from app.outcomes import Outcome
 
 

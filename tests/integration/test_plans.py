@@ -19,8 +19,8 @@ from sqlalchemy.pool import NullPool
 
 from app.config import Settings
 from app.db import claims, idempotency, link, outbox, outcomes, queue_counts, reconcile, schedule, tasks
-from app.db.engine import PLANNING
-from app.db.link import Fetch, within
+from app.db.engine import PLANNING, database_url, within
+from app.db.link import Fetch
 from app.db.tasks import IdempotencyKey, NewTask, Submission, TaskFilter
 from app.lifecycle import Event, Status
 from app.outcomes import Outcome
@@ -107,8 +107,11 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"tasks_pkey"},
     ),
     "list a period's failures": (listing(status=Status.FAILED, created_from=NOON), {"tasks_unsuccessful"}),
-    "outbox.list_failed": (lambda connection: outbox.list_failed(connection, after=0, limit=100), {"outbox_failed"}),
-    "outbox.requeue": (lambda connection: outbox.requeue(connection, None), {"outbox_failed"}),
+    "outbox.list_failed": (
+        lambda connection: outbox.list_failed(within(connection), after=0, limit=100),
+        {"outbox_failed"},
+    ),
+    "outbox.requeue": (lambda connection: outbox.requeue(within(connection), None), {"outbox_failed"}),
     "queue_counts.count": (queue_counts.count, {"tasks_unfinished", "tasks_unsuccessful"}),
     "schedule.send_due": (lambda connection: schedule.send_due(connection, limit=1000), {"tasks_due"}),
     "schedule.seconds_until_next": (schedule.seconds_until_next, {"tasks_due"}),
@@ -186,7 +189,7 @@ def plans_settings(servers: Servers, filled: str) -> Settings:
 @pytest.fixture
 async def connection(plans_settings: Settings) -> AsyncIterator[AsyncConnection]:
     server_settings = {"server_settings": PLANNING}
-    engine = create_async_engine(plans_settings.database_url, poolclass=NullPool, connect_args=server_settings)
+    engine = create_async_engine(database_url(plans_settings), poolclass=NullPool, connect_args=server_settings)
     async with engine.connect() as opened:
         yield opened
         await opened.rollback()
@@ -222,7 +225,7 @@ async def explain_kept(
         await call(catch)
     except Caught as caught:
         statement, arguments = caught.args
-    url = settings.database_url.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = database_url(settings).set(drivername="postgresql").render_as_string(hide_password=False)
     connection = await asyncpg.connect(url, server_settings=link.PLANNING)
     try:
         await connection.execute(f"BEGIN; {first}")

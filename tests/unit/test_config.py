@@ -145,13 +145,6 @@ def test_process_ends_with_status_2_and_no_traceback_when_a_setting_is_bad(
     assert printed.err.endswith("(given: 'http')\n")
 
 
-def test_password_is_escaped_when_it_holds_special_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POSTGRES_PASSWORD", "p@ss/w:rd")
-    url = Settings().database_url
-    assert url.password == "p@ss/w:rd"
-    assert "p@ss" not in str(url)
-
-
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Settings().max_retries = 5  # type: ignore[misc]  # what the test is about
