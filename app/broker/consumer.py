@@ -1,18 +1,24 @@
-"""Consuming one work queue: deliveries come in through a callback, and go back or are acknowledged one by one."""
+"""Consuming one work queue: deliveries come in through a callback, and go back or are acknowledged."""
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import aiormq.abc
 import structlog
 from aio_pika.abc import AbstractChannel
 
+from app.broker.acknowledgements import Acknowledgements
 from app.broker.connection import BROKER_ERRORS, CALL_SECONDS, BrokerConnection, describe
 from app.errors import BrokerUnavailable
 from app.queues import WorkQueue
 
 log = structlog.get_logger(__name__)
+
+GATHER_SECONDS: Final = 0.01
+"""Acknowledgements wait so long for others. Each one told apart costs the queue an entry in its log; waiting costs
+nothing, since nobody waits for them but the prefetch."""
 
 
 class Delivery:
@@ -29,13 +35,14 @@ class Delivery:
         self.work_queue = work_queue
         self.received_at = received_at
 
-    async def acknowledge(self) -> None:
-        """The message is done with. If the channel died it comes again, and then it is stale."""
-        await self._subscription.answer(self._tag, done=True)
+    def acknowledge(self) -> None:
+        """The message is done with; the broker hears of it soon. If the channel dies it comes again, and then it is
+        stale."""
+        self._subscription.acknowledge(self._tag)
 
     async def hand_back(self) -> None:
         """Let the broker give the message to somebody else. If the channel died it does so anyway."""
-        await self._subscription.answer(self._tag, done=False)
+        await self._subscription.hand_back(self._tag)
 
 
 class Subscription:
@@ -51,6 +58,10 @@ class Subscription:
         self._channel: AbstractChannel | None = None
         self._consumer_tag: str | None = None
         self._closing = False
+        self._acknowledgements = Acknowledgements()
+        self._enough = 1
+        self._plenty = asyncio.Event()
+        self._telling: asyncio.Task[None] | None = None
         self.lost: Final = asyncio.Event()
         """Set when the channel closed or the broker ended the consumer; its deliveries are then void."""
 
@@ -80,6 +91,7 @@ class Subscription:
         except BROKER_ERRORS as error:
             raise BrokerUnavailable(f"{self._work_queue} cannot be consumed: {describe(error)}") from error
         self._consumer_tag = reply.consumer_tag
+        self._enough = max(1, prefetch // 4)
 
     async def _receive(self, message: aiormq.abc.DeliveredMessage) -> None:
         if message.delivery_tag is None:
@@ -94,19 +106,40 @@ class Subscription:
             )
         )
 
-    async def answer(self, tag: int, *, done: bool) -> None:
-        """Acknowledge a delivery, or hand it back when it is not ``done``, without waiting until it is on the wire.
-
-        Nothing is sent on a channel that is lost or being closed: it would cost the whole connection, and the broker
-        takes its messages back anyway. A channel that takes nothing more is lost.
-        """
+    def acknowledge(self, tag: int) -> None:
+        """Of a channel that is lost or being closed nothing is told: the broker takes its messages back anyway."""
         if self._closing or self.lost.is_set():
+            return
+        self._acknowledgements.done(tag)
+        if len(self._acknowledgements) >= self._enough:
+            self._plenty.set()
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell())
+
+    async def hand_back(self, tag: int) -> None:
+        """As for ``acknowledge``, without waiting until it is on the wire."""
+        if not self._closing:
+            self._acknowledgements.answered(tag)
+            await self._answer(tag, done=False)
+
+    async def _tell(self) -> None:
+        """What gathers for a moment, or until the prefetch could run short of it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._plenty.wait()
+        self._plenty.clear()
+        for tag, multiple in self._acknowledgements.take():
+            await self._answer(tag, done=True, multiple=multiple)
+
+    async def _answer(self, tag: int, *, done: bool, multiple: bool = False) -> None:
+        """On a lost channel it would cost the whole connection. A channel that takes nothing more is lost."""
+        if self.lost.is_set():
             return
         try:
             channel = await self._underlay()
             async with asyncio.timeout(CALL_SECONDS):
                 if done:
-                    await channel.basic_ack(tag, wait=False)
+                    await channel.basic_ack(tag, multiple, wait=False)
                 else:
                     await channel.basic_nack(tag, requeue=True, wait=False)
         except (BrokerUnavailable, *BROKER_ERRORS) as error:
@@ -128,6 +161,9 @@ class Subscription:
     async def close(self) -> None:
         """Close the channel: the broker takes back what was not acknowledged."""
         self._closing = True
+        if self._telling is not None:
+            self._plenty.set()
+            await self._telling
         if self._channel is not None and not self._channel.is_closed:
             try:
                 async with asyncio.timeout(2):

@@ -38,12 +38,12 @@ class Incoming:
         self.lent = 0
         self.settled = False
 
-    async def settle(self, rings: int) -> None:
+    def settle(self, rings: int) -> None:
         """So many of the lent rings are claimed or known to be stale; with the last one acknowledge."""
         self.lent -= rings
         if not (self.settled or self.rings or self.lent):
             self.settled = True
-            await self.delivery.acknowledge()
+            self.delivery.acknowledge()
 
 
 class Lane:

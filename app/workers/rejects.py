@@ -41,6 +41,6 @@ class Rejects:
             )
             self._waiting.pop(0)
             self._signal.send()
-            await delivery.acknowledge()
+            delivery.acknowledge()
             log.warning("message_refused", work_queue=str(delivery.work_queue), reason=reason)
         return IDLE_SECONDS

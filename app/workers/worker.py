@@ -133,7 +133,7 @@ class Worker:
             else:
                 self.recorder.add(Ended(task, released(task, "the worker lost its lease")))
         for incoming, rings in Counter(incoming for incoming, _ in claim.offers).items():
-            await incoming.settle(rings)
+            incoming.settle(rings)
 
     def _start(self, task: ClaimedTask) -> None:
         log.debug("task_started", task_id=task.id, type=task.type, queue=task.queue, attempt=task.attempt)

@@ -54,7 +54,7 @@ async def test_answer_after_the_channel_was_closed_costs_nobody_the_connection(
     other = await connection.open_channel()
     closing = asyncio.create_task(subscription.close())
     await asyncio.sleep(0)
-    await delivery.acknowledge()
+    delivery.acknowledge()
     await delivery.hand_back()
     await closing
     assert await depth(connection) == 10
@@ -71,6 +71,28 @@ async def test_channel_that_takes_nothing_more_is_lost_instead_of_waited_for(
     with monkeypatch.context() as stuck:
         stuck.setattr(await subscription._underlay(), "write_queue", full)
         async with asyncio.timeout(5):
-            await delivery.acknowledge()
-            await (await arrivals.get()).acknowledge()
+            delivery.acknowledge()
+            await subscription.lost.wait()
     assert subscription.lost.is_set()
+
+
+async def test_acknowledgements_that_gathered_are_told_before_the_channel_is_closed(
+    connection: BrokerConnection, subscription: Subscription, arrivals: asyncio.Queue[Delivery]
+) -> None:
+    deliveries = [await arrivals.get() for _ in range(10)]
+    for delivery in (*deliveries[:2], *deliveries[4:]):
+        delivery.acknowledge()
+    await deliveries[2].hand_back()
+    await subscription.close()
+    assert await depth(connection) == 2
+
+
+async def test_broker_hears_of_an_acknowledgement_soon(
+    connection: BrokerConnection, subscription: Subscription, arrivals: asyncio.Queue[Delivery]
+) -> None:
+    for _ in range(10):
+        (await arrivals.get()).acknowledge()
+        await asyncio.sleep(consumer.GATHER_SECONDS * 2)
+    await connection.close()
+    await asyncio.sleep(0.5)  # by then the broker has taken back what is unacknowledged
+    assert await depth(connection) == 0
