@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from pydantic.json_schema import models_json_schema
 
 from app.api import health, outbox, problems, queues, submit, tasks
@@ -27,6 +28,9 @@ from app.db.signals import OutboxSignal
 
 DESCRIPTION = """Commit a task; it will run. Errors are RFC 9457 problems: branch on `code`, show `detail`."""
 
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI looks for OpenTelemetry's providers in each request; none ships with us."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. Its lifespan opens and closes what it needs; it starts while Postgres or RabbitMQ is away."""
@@ -37,7 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.services = services
             yield
 
-    app = FastAPI(title="Aftercommit", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(title="Aftercommit", version="1", description=DESCRIPTION, lifespan=lifespan, telemetry=_NO_TELEMETRY)
     app.add_middleware(BodyLimit, max_bytes=settings.api_max_body_bytes)
     problems.install(app)
     for module in (submit, tasks, queues, outbox, health):

@@ -1,4 +1,4 @@
-"""Outcomes gather while the last batch is being written; then they are written together, in one transaction."""
+"""Outcomes gather, for a moment and while the last batch is being written; then they are written in one transaction."""
 
 import asyncio
 from collections import Counter
@@ -21,6 +21,13 @@ from app.process import first_of, poll
 log = structlog.get_logger(__name__)
 
 LARGEST_BATCH: Final = 1_000
+GATHER_SECONDS: Final = 0.005
+"""Outcomes wait so long for those of other attempts under way. A slot is free before its outcome is written, so this
+holds nothing up, and a statement for few costs nearly as much as one for many."""
+
+ENOUGH: Final = 100
+"""So many do not wait."""
+
 IDLE_SECONDS: Final = 60.0
 
 
@@ -68,6 +75,8 @@ class Recorder:
 
     async def tick(self) -> float:
         """Write what waits. Raises DatabaseUnavailable and then keeps it for the next tick."""
+        if len(self._waiting) < ENOUGH and self._more_may_come():
+            await asyncio.sleep(GATHER_SECONDS)
         batch = self._waiting[:LARGEST_BATCH]
         if batch:
             await self._write(batch)
@@ -76,6 +85,9 @@ class Recorder:
             self._empty.set()
             return IDLE_SECONDS
         return 0
+
+    def _more_may_come(self) -> bool:
+        return bool(self._waiting) and sum(self._open_claims.values()) > len(self._waiting)
 
     async def _write(self, batch: Sequence[Ended]) -> None:
         try:
