@@ -17,11 +17,21 @@ class Died(Exception):
 
 
 class ChildProcess:
-    """``command`` in ``folder``, whose ``.env``, unlike the checkout's, is nobody's."""
+    """``command`` in ``folder``, whose ``.env``, unlike the checkout's, is nobody's. Modules in ``instead`` stand
+    before all others of their name."""
 
-    def __init__(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        instead: Path | None = None,
+    ) -> None:
         self.name = name
         self._log = folder / f"{name}.log"
+        path = os.pathsep.join(str(folder) for folder in (instead, CHECKOUT) if folder is not None)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -29,7 +39,7 @@ class ChildProcess:
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env={**environment, "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"},
+                env={**environment, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
 

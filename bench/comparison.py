@@ -4,15 +4,16 @@ from typing import Final
 
 from bench.figures import Target, at_least, show
 from bench.peers.catalogue import PEERS
-from bench.peers.order import NOOP, SLEEP
+from bench.peers.order import NOOP, SLEEP, SUSTAINED
 from bench.results import Results
 
 HEADER: Final = (
     "one worker process",
-    "no-op, tasks/s",
-    "our full path ÷ it",
+    "full path, tasks/s",
+    "ours ÷ it",
     "target",
-    "our drain ÷ it",
+    "drain, tasks/s",
+    "ours ÷ it",
     "10 ms, tasks/s",
     "ours ÷ it",
 )
@@ -23,7 +24,7 @@ TARGETS: Final[dict[str, Target]] = {
     "Celery": at_least(2),
     "Celery, results in Postgres": at_least(15),
 }
-"""Of our full path divided by the peer's drain of no-op tasks."""
+"""Of our full path divided by the peer's: its tasks are enqueued while its worker works."""
 
 
 OURS_KEEPS: Final = (
@@ -34,39 +35,29 @@ OURS_KEEPS: Final = (
 
 
 def throughputs(results: Results) -> list[tuple[str, float, bool]]:
-    """No-op tasks/s by name, ours first, and whether it is ours."""
-    own = [("Aftercommit, full path", "full_path"), ("Aftercommit, drain", "drain")]
-    series = [(title, name, True) for title, name in own]
-    series += [(peer.name, f"peer.{peer.name}.{NOOP}", False) for peer in PEERS]
+    """No-op tasks/s of the full path by name, ours first, and whether it is ours."""
+    series = [("Aftercommit", "full_path", True)]
+    series += [(peer.name, f"peer.{peer.name}.{SUSTAINED}", False) for peer in PEERS]
     found = [(title, _median(results, name, "rate"), ours) for title, name, ours in series]
     return [(title, value, ours) for title, value, ours in found if value is not None]
 
 
 def rows(results: Results) -> list[tuple[str, ...]]:
-    """Rows of ours, then one for each peer that was tried; ``failed`` where it has no figure."""
+    """A row of ours, then one for each peer that was tried; ``failed`` where it has no figure."""
     full = _median(results, "full_path", "rate")
     drain = _median(results, "drain", "rate")
     slow = _median(results, "scale", "one")
-    ours = [
-        ("Aftercommit, full path", _shown(full), "", "", "", "", ""),
-        ("Aftercommit, drain", _shown(drain), _ratio(full, drain), "", "", _shown(slow), ""),
-    ]
-    return [*ours, *(_row(results, peer.name, full, drain, slow) for peer in PEERS if tried(results, peer.name))]
+    ours = ("Aftercommit", _shown(full), "", "", _shown(drain), "", _shown(slow), "")
+    return [ours, *(_row(results, peer.name, full, drain, slow) for peer in PEERS if tried(results, peer.name))]
 
 
 def _row(results: Results, name: str, full: float | None, drain: float | None, slow: float | None) -> tuple[str, ...]:
-    noop = _median(results, f"peer.{name}.{NOOP}", "rate")
-    sleep = _median(results, f"peer.{name}.{SLEEP}", "rate")
-    target = TARGETS.get(name)
-    return (
-        name,
-        _shown(noop) or "failed",
-        _ratio(full, noop),
-        str(target or ""),
-        _ratio(drain, noop),
-        _shown(sleep) or "failed",
-        _ratio(slow, sleep),
+    theirs = [_median(results, f"peer.{name}.{kind}", "rate") for kind in (SUSTAINED, NOOP, SLEEP)]
+    target = str(TARGETS.get(name, ""))
+    full_path, drained, slept = (
+        (_shown(their) or "failed", _ratio(our, their)) for our, their in zip((full, drain, slow), theirs, strict=True)
     )
+    return (name, *full_path, target, *drained, *slept)
 
 
 def tried(results: Results, name: str) -> bool:

@@ -39,6 +39,9 @@ _MODULES: Final = {
 }
 _SERVE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.02
+DEPLOYED: Final = CHECKOUT / "bench" / "deployed"
+"""Makes our environment what the roles are deployed with."""
+
 FINISH_SECONDS: Final = 600.0
 LEARN_SECONDS: Final = 7.0
 """Workers tell with their leases, every 3 s by default, and relays look as often."""
@@ -89,7 +92,11 @@ class Installation:
             name = f"{kind}-{sum(each.startswith(kind) for each in self.roles) + 1}"
             environment = {**self._environment(), **self._settings, **(settings or {})}
             self.roles[name] = ChildProcess(
-                name, [sys.executable, "-m", _MODULES[kind]], environment=environment, folder=self._folder
+                name,
+                [sys.executable, "-m", _MODULES[kind]],
+                environment=environment,
+                folder=self._folder,
+                instead=DEPLOYED,
             )
         async with asyncio.timeout(_SERVE_SECONDS):
             while not await self._serves():

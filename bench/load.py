@@ -25,7 +25,7 @@ class Order:
     """``requests`` times ``body``. With a ``rate`` (requests/s) they go out by the clock, whatever the answers take;
     without, each connection sends the next one when it has its answer.
 
-    ``dsn`` bounds the backlog: nothing is sent while the oldest unfinished task is older than ``backlog_seconds``.
+    ``dsn`` bounds the backlog: nothing is sent while more tasks than ``most_unfinished`` are not finished.
     """
 
     host: str
@@ -37,7 +37,7 @@ class Order:
     rate: float | None = None
     stamped: bool = False
     dsn: str | None = None
-    backlog_seconds: float = 1.0
+    most_unfinished: int = 6_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +121,8 @@ class Load:
 
     async def _watch_backlog(self) -> None:
         if self._order.dsn is not None:
-            seconds = self._order.backlog_seconds
-            await throttle(self._order.dsn, backlog_seconds=seconds, on_change=self._pause)
+            most = self._order.most_unfinished
+            await throttle(self._order.dsn, most_unfinished=most, on_change=self._pause)
 
     def _pause(self, paused: bool) -> None:
         self._paused = paused

@@ -60,9 +60,10 @@ class Progress:
         return await self._span(tasks)
 
     async def unfinished(self) -> int:
-        """How many."""
+        """How many; the look begins at the oldest of them."""
+        await self.oldest_unfinished()
         count: int = await self._connection.fetchval(
-            "SELECT count(*) FROM tasks WHERE id >= $1 AND finished_at IS NULL", self._first
+            "SELECT count(*) FROM tasks WHERE id >= $1 AND finished_at IS NULL", self._seen
         )
         return count
 

@@ -22,6 +22,7 @@ class Sizes:
     growth_waiting: int
     horizon: int
     horizon_seconds: int
+    rounds: int
     idle_seconds: int
     busy_seconds: int
     scale: int
@@ -48,7 +49,7 @@ SIZES: Final = {
         full_path=200_000,
         relay=100_000,
         share=40_000,
-        submit_single=40_000,
+        submit_single=15_000,
         submit_batch=300_000,
         latency_seconds=20,
         latency_waiting=100_000,
@@ -57,6 +58,7 @@ SIZES: Final = {
         growth_waiting=1_000_000,
         horizon=100_000,
         horizon_seconds=600,
+        rounds=5,
         idle_seconds=30,
         busy_seconds=20,
         scale=20_000,
@@ -79,10 +81,11 @@ SIZES: Final = {
         growth_waiting=20_000,
         horizon=20_000,
         horizon_seconds=20,
+        rounds=2,
         idle_seconds=10,
         busy_seconds=5,
         scale=5_000,
-        peer_noop=5_000,
+        peer_noop=10_000,
         peer_sleep=1_000,
         peer_seconds=60,
     ),
@@ -101,6 +104,7 @@ SIZES: Final = {
         growth_waiting=500,
         horizon=500,
         horizon_seconds=2,
+        rounds=1,
         idle_seconds=2,
         busy_seconds=1,
         scale=250,

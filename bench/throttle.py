@@ -7,20 +7,22 @@ from typing import Final
 
 import asyncpg
 
-from bench.progress import Progress, id_milliseconds
+from bench.progress import Progress
 
-LOOK_SECONDS: Final = 0.05
+LOOK_SECONDS: Final = 0.03
 
 
-async def throttle(dsn: str, *, backlog_seconds: float, on_change: Callable[[bool], None]) -> None:
-    """Until cancelled: ``on_change(True)`` when the oldest task that was submitted from now on and is not finished is
-    older than ``backlog_seconds``, ``on_change(False)`` when it no longer is."""
+async def throttle(dsn: str, *, most_unfinished: int, on_change: Callable[[bool], None]) -> None:
+    """Until cancelled: ``on_change(True)`` when more tasks than ``most_unfinished`` that were submitted from now on are
+    not finished, ``on_change(False)`` when they no longer are.
+
+    A number, since the age of the oldest would only fall below its bound when everything is done and every stage idle.
+    """
     connection = await asyncpg.connect(dsn, timeout=10)
     progress = Progress(connection, since=time.time())
     paused = False
     while True:
-        oldest = await progress.oldest_unfinished()
-        behind = oldest is not None and time.time() - id_milliseconds(oldest) / 1000 > backlog_seconds
+        behind = await progress.unfinished() > most_unfinished
         if behind != paused:
             paused = behind
             on_change(paused)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from bench.peers.order import NOOP, SLOTS
+from bench.peers.order import SLEEP, SLOTS
 
 Command = Callable[[str], list[str]]
 """From the kind of task to what follows ``python -m``."""
@@ -16,7 +16,8 @@ Command = Callable[[str], list[str]]
 class Peer:
     """``packages``: the first is the peer itself, the others are stated with it. ``settings`` tells what differs from
     its defaults and why, ``keeps`` what survives. ``unfinished`` asks its tables, where it has any, whether something
-    of so many tasks ($1) is left; ``forks``: several processes run the tasks, so none of them counts all."""
+    of so many tasks ($1) is left; ``forks``: several processes run the tasks, so none of them counts all. A ``slow``
+    one gets a fifth of the tasks."""
 
     name: str
     packages: tuple[str, ...]
@@ -26,6 +27,7 @@ class Peer:
     keeps: str
     unfinished: str | None = None
     forks: bool = False
+    slow: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -47,21 +49,21 @@ def _celery(*pool: str) -> list[str]:
 
 
 def _celery_without_results(kind: str) -> list[str]:
-    return _celery("--pool=solo") if kind == NOOP else _celery("--pool=threads", f"--concurrency={SLOTS}")
+    return _celery("--pool=solo") if kind != SLEEP else _celery("--pool=threads", f"--concurrency={SLOTS}")
 
 
 def _celery_with_results(kind: str) -> list[str]:
     # Its backend opens a connection for each result unless the process was forked.
-    return _celery("--pool=prefork", f"--concurrency={CORES if kind == NOOP else SLOTS}")
+    return _celery("--pool=prefork", f"--concurrency={CORES if kind != SLEEP else SLOTS}")
 
 
 def _dramatiq(kind: str) -> list[str]:
-    threads = 8 if kind == NOOP else SLOTS
+    threads = 8 if kind != SLEEP else SLOTS
     return ["dramatiq", "bench.peers.dramatiq", "--processes=1", f"--threads={threads}"]
 
 
 def _taskiq(kind: str) -> list[str]:
-    tasks = 500 if kind == NOOP else SLOTS
+    tasks = 500 if kind != SLEEP else SLOTS
     limits = ["--workers=1", f"--max-async-tasks={tasks}", "--max-prefetch=500"]
     return ["taskiq", "worker", "bench.peers.taskiq:broker", *limits, "--log-level=WARNING"]
 
@@ -84,6 +86,7 @@ PEERS: Final = (
         f"backend keeps connections only there; result backend db+postgresql; {_CELERY_SETTINGS}",
         unfinished="SELECT count(*) < $1 FROM celery_taskmeta WHERE status = 'SUCCESS'",
         forks=True,
+        slow=True,
         keeps=f"{_CELERY_KEEPS} The result, a transaction each, once it has run; before that no task record.",
         environment=MappingProxyType({"BENCH_RESULTS": "1"}),
     ),
@@ -120,6 +123,7 @@ PEERS: Final = (
         settings=f"one process, concurrency={SLOTS} (default 1), pool of 20 connections; finished jobs kept, its "
         "default",
         keeps="The job, its state and its events in Postgres, as durable as ours; no result value. No broker.",
+        slow=True,
         unfinished="SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing')) AND $1 > 0",
     ),
     Peer(

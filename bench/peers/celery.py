@@ -44,9 +44,9 @@ def count(**_: Any) -> None:
 
 
 def enqueue() -> None:
-    task = app.tasks[ORDER.kind]
+    task = app.tasks[ORDER.task]
     with app.producer_pool.acquire(block=True) as producer:
-        for _ in range(ORDER.tasks):
+        for _ in ORDER.batches(1):
             task.apply_async(producer=producer)
 
 

@@ -26,8 +26,8 @@ def sleep() -> None:
 
 
 def enqueue() -> None:
-    actor = {"noop": noop, "sleep": sleep}[ORDER.kind]
-    for _ in range(ORDER.tasks):
+    actor = {"noop": noop, "sleep": sleep}[ORDER.task]
+    for _ in ORDER.batches(1):
         actor.send()
 
 

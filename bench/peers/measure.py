@@ -1,11 +1,10 @@
-"""One peer, once: enqueue everything, then start its worker."""
+"""One peer, once: everything is enqueued and then its worker started, or its worker works meanwhile."""
 
 import asyncio
 import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -15,9 +14,9 @@ from bench.figures import Sample
 from bench.ground import Ground
 from bench.installation import Installation
 from bench.peers.catalogue import PEERS, Peer
-from bench.peers.order import NOOP, SLEEP, Order
+from bench.peers.order import NOOP, SLEEP, SUSTAINED, Order
 
-KINDS: Final = (NOOP, SLEEP)
+KINDS: Final = (NOOP, SUSTAINED, SLEEP)
 LOOK_SECONDS: Final = 0.02
 FORKED_LOOK_SECONDS: Final = 0.2
 """Seldom: counting costs, and the peers concerned take long."""
@@ -35,7 +34,8 @@ def series_name(peer: Peer, kind: str) -> str:
 
 
 async def measure(ground: Ground, python: Path, peer: Peer, kind: str) -> Sample:
-    """Tasks/s from the first task to the last: recorded, for those that record.
+    """Tasks/s from the first task to the last, or from the first enqueued to the last when the worker works meanwhile:
+    recorded, for those that record.
 
     Raises Died when one of its processes fails, or it takes too long.
     """
@@ -47,44 +47,58 @@ async def measure(ground: Ground, python: Path, peer: Peer, kind: str) -> Sample
 
 
 async def _measure(ground: Ground, python: Path, peer: Peer, kind: str) -> Sample:
-    sizes = ground.sizes
-    tasks = sizes.peer_noop if kind == NOOP else sizes.peer_sleep
     # A database and a vhost of its own, with none of our roles.
     async with ground.installation() as place:
         name = f"peer-{uuid4().hex}"
-        order = Order(place.amqp_url, place.dsn, tasks, kind, ground.folder / name)
+        order = Order(place.amqp_url, place.dsn, _tasks(ground, peer, kind), kind, ground.folder / name)
         order.report.mkdir()
         environment = {**os.environ, **order.environment(), **peer.environment}
-        await _enqueue(name, [str(python), "-m", peer.module], environment, ground)
-        await place.settle()
-        command = [str(python), "-m", *peer.worker(kind)]
-        worker = ChildProcess(f"{name}-worker", command, environment=environment, folder=ground.folder)
+
+        def start(what: str, *command: str) -> ChildProcess:
+            return ChildProcess(
+                f"{name}-{what}", [str(python), "-m", *command], environment=environment, folder=ground.folder
+            )
+
+        enqueuing = start("enqueue", peer.module)
         try:
-            return {"rate": tasks / await _work(worker, order, peer, place)}
+            if kind == SUSTAINED:
+                await _exists(order.ready, enqueuing)
+            else:
+                await asyncio.to_thread(enqueuing.wait, float(ground.sizes.peer_seconds))
+                await place.settle()
+            worker = start("worker", *peer.worker(kind))
+            try:
+                return {"rate": order.tasks / await _work(worker, order, peer, place)}
+            finally:
+                worker.kill()
         finally:
-            worker.kill()
+            enqueuing.kill()
 
 
-async def _enqueue(name: str, command: list[str], environment: Mapping[str, str], ground: Ground) -> None:
-    enqueuing = ChildProcess(f"{name}-enqueue", command, environment=environment, folder=ground.folder)
-    await asyncio.to_thread(enqueuing.wait, float(ground.sizes.peer_seconds))
+def _tasks(ground: Ground, peer: Peer, kind: str) -> int:
+    tasks = ground.sizes.peer_sleep if kind == SLEEP else ground.sizes.peer_noop
+    return tasks // 5 if peer.slow else tasks
 
 
 async def _work(worker: ChildProcess, order: Order, peer: Peer, place: Installation) -> float:
     """Seconds."""
-    while not order.first.exists():
-        worker.check()
-        await asyncio.sleep(LOOK_SECONDS)
-    while not peer.forks and not order.last.exists():
-        worker.check()
-        await asyncio.sleep(LOOK_SECONDS)
-    first_at = float(order.first.read_text())
+    started = order.begun if order.kind == SUSTAINED else order.first
+    await _exists(started, worker)
+    if not peer.forks:
+        await _exists(order.last, worker)
+    started_at = float(started.read_text())
     if peer.unfinished is None:
-        return float(order.last.read_text()) - first_at
+        return float(order.last.read_text()) - started_at
     while await place.connection.fetchval(peer.unfinished, order.tasks):
         worker.check()
         await asyncio.sleep(FORKED_LOOK_SECONDS if peer.forks else LOOK_SECONDS)
-    return time.time() - first_at
+    return time.time() - started_at
+
+
+async def _exists(file: Path, process: ChildProcess) -> None:
+    while not file.exists():  # noqa: ASYNC240  # one look at a local folder
+        process.check()
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def versions(python: Path) -> dict[str, str]:

@@ -4,20 +4,24 @@ import contextlib
 import itertools
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 NOOP: Final = "noop"
 SLEEP: Final = "sleep"
+SUSTAINED: Final = "sustained"
 SLEEP_SECONDS: Final = 0.01
+_LOOK_SECONDS: Final = 0.005
 SLOTS: Final = 50
 """10 ms tasks at a time: as many as WORKER_CONCURRENCY gives one of our workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """``tasks`` tasks of ``kind``: ``noop``, or ``sleep`` for 10 ms. ``report`` is a folder for the worker."""
+    """``tasks`` tasks of ``kind``: ``noop``, ``sleep`` for 10 ms, or ``sustained``, no-op ones that are enqueued while
+    the worker works. ``report`` is a folder for what both tell."""
 
     amqp_url: str
     dsn: str
@@ -34,6 +38,35 @@ class Order:
             kind=os.environ["BENCH_KIND"],
             report=Path(os.environ["BENCH_REPORT"]),
         )
+
+    @property
+    def task(self) -> str:
+        """The name of the task to enqueue."""
+        return SLEEP if self.kind == SLEEP else NOOP
+
+    def batches(self, size: int) -> Iterator[int]:
+        """How many tasks to enqueue at a time. With the worker at work: one, and the rest when that has run."""
+        left = self.tasks
+        if self.kind == SUSTAINED:
+            yield 1
+            _write_time(self.ready)
+            while not self.first.exists():
+                time.sleep(_LOOK_SECONDS)
+            _write_time(self.begun)
+            left -= 1
+        while left > 0:
+            yield min(size, left)
+            left -= size
+
+    @property
+    def ready(self) -> Path:
+        """Tells when the worker may be started."""
+        return self.report / "ready"
+
+    @property
+    def begun(self) -> Path:
+        """Tells when the rest began to be enqueued."""
+        return self.report / "begun"
 
     @property
     def first(self) -> Path:

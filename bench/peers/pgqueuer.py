@@ -21,9 +21,8 @@ async def enqueue() -> None:
     connection = await asyncpg.connect(ORDER.dsn)
     queries = Queries(AsyncpgDriver(connection))
     await queries.install()
-    for first in range(0, ORDER.tasks, BATCH):
-        tasks = min(BATCH, ORDER.tasks - first)
-        await queries.enqueue([ORDER.kind] * tasks, [None] * tasks, [0] * tasks)
+    for tasks in ORDER.batches(BATCH):
+        await queries.enqueue([ORDER.task] * tasks, [None] * tasks, [0] * tasks)
     await connection.close()
 
 
@@ -40,7 +39,7 @@ async def work() -> None:
         await asyncio.sleep(SLEEP_SECONDS)
         counter.ran()
 
-    if ORDER.kind == NOOP:
+    if ORDER.task == NOOP:
         await worker.run(batch_size=BATCH)
     else:
         # It wants the limit to be twice the batch or more.

@@ -25,11 +25,11 @@ async def sleep() -> None:
 
 
 async def enqueue() -> None:
-    task = {"noop": noop, "sleep": sleep}[ORDER.kind]
+    task = {"noop": noop, "sleep": sleep}[ORDER.task]
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
-        for first in range(0, ORDER.tasks, BATCH):
-            await task.batch_defer_async(*[{}] * min(BATCH, ORDER.tasks - first))
+        for tasks in ORDER.batches(BATCH):
+            await task.batch_defer_async(*[{}] * tasks)
 
 
 if __name__ == "__main__":

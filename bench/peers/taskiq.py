@@ -26,10 +26,10 @@ async def sleep() -> None:
 
 
 async def enqueue() -> None:
-    task = {"noop": noop, "sleep": sleep}[ORDER.kind]
+    task = {"noop": noop, "sleep": sleep}[ORDER.task]
     await broker.startup()
-    for first in range(0, ORDER.tasks, GATHERED):
-        await asyncio.gather(*(task.kiq() for _ in range(min(GATHERED, ORDER.tasks - first))))
+    for tasks in ORDER.batches(GATHERED):
+        await asyncio.gather(*(task.kiq() for _ in range(tasks)))
     await broker.shutdown()
 
 

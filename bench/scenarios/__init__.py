@@ -3,11 +3,24 @@
 from typing import Final
 
 from bench.scenario import Scenario
-from bench.scenarios import drain, full_path, growth, horizon, idle, latency, profile, relay, scale, share, submit
+from bench.scenarios import (
+    drain,
+    full_path,
+    growth,
+    horizon,
+    idle,
+    latency,
+    machine,
+    profile,
+    relay,
+    scale,
+    share,
+    submit,
+)
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     module.SCENARIO.name: module.SCENARIO
-    for module in (full_path, drain, scale, profile, relay, share, submit, latency, idle, growth, horizon)
+    for module in (full_path, drain, machine, scale, profile, relay, share, submit, latency, idle, growth, horizon)
 }
 
 COMPARED: Final = (full_path.SCENARIO.name, drain.SCENARIO.name, scale.SCENARIO.name)

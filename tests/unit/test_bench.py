@@ -11,7 +11,7 @@ from bench.__main__ import parse, with_peers
 from bench.figures import Figure, at_least, at_most
 from bench.http import Connection, encode_request
 from bench.peers.catalogue import PEERS
-from bench.peers.order import NOOP, Counter, Order
+from bench.peers.order import NOOP, SUSTAINED, Counter, Order
 from bench.progress import first_id, id_milliseconds
 from bench.results import Description, Results, Series
 from bench.scenarios import COMPARED, SCENARIOS
@@ -37,7 +37,8 @@ def make_results(**changes: Any) -> Results:
             "peer_versions": {"celery": "5.7.0"},
             "series": {
                 "full_path": Series(samples=[{"rate": 9_000.0}, {"rate": 20_000.0}, {"rate": 18_000.0}]),
-                f"peer.Celery.{NOOP}": Series(samples=[{"rate": 6_000.0}]),
+                f"peer.Celery.{SUSTAINED}": Series(samples=[{"rate": 6_000.0}]),
+                f"peer.Celery.{NOOP}": Series(samples=[{"rate": 8_000.0}]),
                 "peer.Celery.sleep": Series(
                     failures=["Died: worker ended with 1:\nTraceback\n  | KeyError: 'x'\n  +----"]
                 ),
@@ -80,8 +81,8 @@ def test_plain_table_has_even_columns() -> None:
 
 def test_ratios_are_of_medians_and_failed_peers_stay_listed() -> None:
     rows = {row[0]: row for row in comparison.rows(make_results())}
-    assert rows["Aftercommit, full path"][1] == "18,000"
-    assert rows["Celery"] == ("Celery", "6,000", "3 ×", "≥ 2", "", "failed", "")
+    assert rows["Aftercommit"][1] == "18,000"
+    assert rows["Celery"] == ("Celery", "6,000", "3 ×", "≥ 2", "8,000", "", "failed", "")
     assert "pgqueuer" not in rows
 
 
