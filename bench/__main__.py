@@ -57,7 +57,10 @@ def with_peers(wanted: argparse.Namespace) -> bool:
 
 def plan(wanted: argparse.Namespace, ground: Ground) -> list[Job]:
     """What is compared stands side by side."""
-    ours = [Job(scenario.name, functools.partial(scenario.measure, ground)) for scenario in chosen(wanted)]
+    ours = [
+        Job(scenario.name, functools.partial(scenario.measure, ground), once=scenario.rounds)
+        for scenario in chosen(wanted)
+    ]
     theirs = [
         Job(peers.series_name(peer, kind), functools.partial(peers.measure, ground, wanted.peer_python, peer, kind))
         for peer in PEERS

@@ -17,10 +17,11 @@ ALLOWED_SECONDS: Final = 3 * 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """``series`` names what its samples are kept under."""
+    """``series`` names what its samples are kept under. ``once``: in the last repeat only."""
 
     series: str
     measure: Callable[[], Awaitable[Sample]]
+    once: bool = False
 
 
 async def run(jobs: Sequence[Job], *, repeats: int, results: Results) -> None:
@@ -28,6 +29,8 @@ async def run(jobs: Sequence[Job], *, repeats: int, results: Results) -> None:
     and noted, and the rest goes on."""
     for repeat in range(1, repeats + 1):
         for job in jobs:
+            if job.once and repeat < repeats:
+                continue
             started_at = time.monotonic()
             series = results.of(job.series)
             try:

@@ -9,9 +9,11 @@ from bench.ground import Ground
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``measure`` runs it once on an installation of its own. ``how`` says what is measured, from when to when."""
+    """``measure`` runs it once on an installation of its own. ``how`` says what is measured, from when to when.
+    ``rounds``: it takes medians of rounds by itself, and long; the repeats of a run need not repeat it."""
 
     name: str
     how: str
     figures: tuple[Figure, ...]
     measure: Callable[[Ground], Awaitable[Sample]]
+    rounds: bool = False
