@@ -18,7 +18,7 @@ from bench.peers.catalogue import PEERS
 from bench.results import Description, Results
 from bench.run import Job, run, tell
 from bench.scenario import Scenario
-from bench.scenarios import COMPARED, SCENARIOS
+from bench.scenarios import COMPARED, PROFILES, SCENARIOS
 from bench.sizes import SIZES
 
 PEER_PYTHON: Final = CHECKOUT / ".venv-bench" / "bin" / "python"
@@ -31,7 +31,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--peers", action=argparse.BooleanOptionalAction, help="run them; by default only when no scenario is chosen")
     add("--peer", action="append", choices=[peer.name for peer in PEERS], help="only this one; may be given again")
     add("--peer-python", type=Path, default=PEER_PYTHON, help="of the environment that has the peers")
-    add("--profile", action="store_true", help="only the processor time of each stage of the full path")
+    add("--profile", action="store_true", help="only the processor time of each stage")
     add("--size", choices=list(SIZES), default="full")
     add("--quick", action="store_const", dest="size", const="quick", help="the same as --size quick")
     add("--repeats", type=int, default=1)
@@ -43,7 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def chosen(wanted: argparse.Namespace) -> list[Scenario]:
     if wanted.profile:
-        return [SCENARIOS["profile"]]
+        return list(PROFILES)
     if wanted.scenario or wanted.peer:
         return [SCENARIOS[name] for name in wanted.scenario or []]
     return list(SCENARIOS.values())

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bench.figures import Sample
 from bench.ground import Ground
 from bench.installation import API, FINISH_SECONDS, MAINTENANCE, RELAY, WORKER
 from bench.progress import Span
+from bench.stages import counted
 
 LEASES: Final = {"WORKER_LEASE_SECONDS": "300"}
 """So that workers may be held while the backlog is made: nobody may take them for lost."""
@@ -15,10 +17,11 @@ LEASES: Final = {"WORKER_LEASE_SECONDS": "300"}
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What became of it: when it was worked off, and how many tasks each worker ran."""
+    """What became of it: when it was worked off, how many tasks each worker ran, and what that cost each stage."""
 
     span: Span
     by_worker: Mapping[str, int]
+    stages: Sample
 
 
 async def work_off(
@@ -33,6 +36,7 @@ async def work_off(
         await installation.submit(body, tasks)
         await installation.until_published()
         await installation.settle()
-        installation.signal(WORKER, signal.SIGCONT)
-        span = await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
-        return Backlog(span, await progress.by_worker())
+        with counted(installation, tasks) as stages:
+            installation.signal(WORKER, signal.SIGCONT)
+            span = await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
+        return Backlog(span, await progress.by_worker(), stages)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from bench.figures import Figure, Sample
 from bench.ground import Ground
 
+Measure = Callable[[Ground], Awaitable[Sample]]
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -15,5 +17,5 @@ class Scenario:
     name: str
     how: str
     figures: tuple[Figure, ...]
-    measure: Callable[[Ground], Awaitable[Sample]]
+    measure: Measure
     rounds: bool = False

@@ -16,6 +16,7 @@ from app.queues import WorkQueue
 
 log = structlog.get_logger(__name__)
 
+CLOSE_SECONDS: Final = 2.0
 GATHER_SECONDS: Final = 0.01
 """Acknowledgements wait so long for others. Each one told apart costs the queue an entry in its log; waiting costs
 nothing, since nobody waits for them but the prefetch."""
@@ -119,8 +120,9 @@ class Subscription:
     async def hand_back(self, tag: int) -> None:
         """As for ``acknowledge``, without waiting until it is on the wire."""
         if not self._closing:
-            self._acknowledgements.answered(tag)
             await self._answer(tag, done=False)
+            # Not before: an answer that stands for this tag too must not overtake it.
+            self._acknowledgements.answered(tag)
 
     async def _tell(self) -> None:
         """What gathers for a moment, or until the prefetch could run short of it."""
@@ -128,8 +130,9 @@ class Subscription:
             async with asyncio.timeout(GATHER_SECONDS):
                 await self._plenty.wait()
         self._plenty.clear()
-        for tag, multiple in self._acknowledgements.take():
-            await self._answer(tag, done=True, multiple=multiple)
+        while self._acknowledgements:  # more of them while a full connection kept us waiting
+            for tag, multiple in self._acknowledgements.take():
+                await self._answer(tag, done=True, multiple=multiple)
 
     async def _answer(self, tag: int, *, done: bool, multiple: bool = False) -> None:
         """On a lost channel it would cost the whole connection. A channel that takes nothing more is lost."""
@@ -163,10 +166,11 @@ class Subscription:
         self._closing = True
         if self._telling is not None:
             self._plenty.set()
-            await self._telling
+            await asyncio.wait([self._telling], timeout=CLOSE_SECONDS)
+            self._telling.cancel()
         if self._channel is not None and not self._channel.is_closed:
             try:
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(CLOSE_SECONDS):
                     await self._channel.close()
             except BROKER_ERRORS as error:
                 log.debug("channel_close_failed", work_queue=str(self._work_queue), error=describe(error))

@@ -6,7 +6,7 @@ import http.client
 import json
 from typing import Final
 from urllib.parse import quote, unquote
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 import structlog
 from yarl import URL
@@ -25,23 +25,28 @@ class Management:
     def __init__(self, url: str, *, broker_url: str) -> None:
         vhost = URL(broker_url).path.removeprefix("/") or "/"
         address = URL(url)
-        login = f"{unquote(address.raw_user or '')}:{unquote(address.raw_password or '')}"
         self._request = Request(  # noqa: S310  # settings allow http and https only
             f"{str(address.with_user(None)).rstrip('/')}/api/queues/{quote(vhost, safe='')}"
-            "?disable_stats=true&enable_queue_totals=true",
-            headers={"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"},
+            "?disable_stats=true&enable_queue_totals=true"
         )
+        if address.raw_user:
+            login = f"{unquote(address.raw_user)}:{unquote(address.raw_password or '')}"
+            # Not for whoever we may be sent on to.
+            self._request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+        # A proxy of the environment is for the world outside.
+        self._opener = build_opener(ProxyHandler({}))
 
     async def unacknowledged(self) -> dict[str, int]:
         """By queue; nothing when it does not answer."""
         try:
-            queues = json.loads(await asyncio.to_thread(self._get))
+            async with asyncio.timeout(SECONDS):
+                queues = json.loads(await asyncio.to_thread(self._get))
             return {queue["name"]: queue.get("messages_unacknowledged", 0) for queue in queues}
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
             log.warning("management_api_failed", error=describe(error))
             return {}
 
     def _get(self) -> bytes:
-        with urlopen(self._request, timeout=SECONDS) as response:  # noqa: S310
+        with self._opener.open(self._request, timeout=SECONDS) as response:
             body: bytes = response.read()
         return body

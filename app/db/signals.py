@@ -62,8 +62,8 @@ async def listen(link: Link, channel: str, wake: asyncio.Event, *, stopping: asy
             # What was committed while nobody listened is found by one look.
             wake.set()
             while not stopping.is_set():
-                await first_of(stopping, timeout_seconds=CHECK_SECONDS)
                 await fetch(_ALIVE)
+                await first_of(stopping, timeout_seconds=CHECK_SECONDS)
         return 0
 
     await poll("listen", hold_connection, stopping=stopping)

@@ -56,7 +56,8 @@ class Recorder:
 
     def expect(self, claim_id: UUID, tasks: int) -> None:
         """So many outcomes of this claim will come; its row goes with the last."""
-        self._open_claims[claim_id] = tasks
+        if tasks:
+            self._open_claims[claim_id] = tasks
 
     def add(self, ended: Ended) -> None:
         self._waiting.append(ended)

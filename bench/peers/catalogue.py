@@ -16,8 +16,8 @@ Command = Callable[[str], list[str]]
 class Peer:
     """``packages``: the first is the peer itself, the others are stated with it. ``settings`` tells what differs from
     its defaults and why, ``keeps`` what survives. ``unfinished`` asks its tables, where it has any, whether something
-    of so many tasks ($1) is left; ``forks``: several processes run the tasks, so none of them counts all. A ``slow``
-    one gets a fifth of the tasks."""
+    of so many tasks ($1) is left; ``forks``: several processes run the tasks, so none of them counts all. ``pace``: it
+    gets so many times the tasks of the others, so that each takes seconds."""
 
     name: str
     packages: tuple[str, ...]
@@ -27,7 +27,7 @@ class Peer:
     keeps: str
     unfinished: str | None = None
     forks: bool = False
-    slow: bool = False
+    pace: float = 1
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -86,7 +86,7 @@ PEERS: Final = (
         f"backend keeps connections only there; result backend db+postgresql; {_CELERY_SETTINGS}",
         unfinished="SELECT count(*) < $1 FROM celery_taskmeta WHERE status = 'SUCCESS'",
         forks=True,
-        slow=True,
+        pace=0.2,
         keeps=f"{_CELERY_KEEPS} The result, a transaction each, once it has run; before that no task record.",
         environment=MappingProxyType({"BENCH_RESULTS": "1"}),
     ),
@@ -123,7 +123,7 @@ PEERS: Final = (
         settings=f"one process, concurrency={SLOTS} (default 1), pool of 20 connections; finished jobs kept, its "
         "default",
         keeps="The job, its state and its events in Postgres, as durable as ours; no result value. No broker.",
-        slow=True,
+        pace=0.2,
         unfinished="SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing')) AND $1 > 0",
     ),
     Peer(
@@ -135,6 +135,7 @@ PEERS: Final = (
         f"of tasks at a time for no-op tasks, {SLOTS} at a time in batches of {SLOTS // 2} for 10 ms ones",
         keeps="The job in Postgres until it has run, then a line in its log table, written in batches; no result "
         "value. No broker.",
+        pace=4,
         unfinished="SELECT EXISTS (SELECT FROM pgqueuer) AND $1 > 0",
     ),
 )

@@ -18,6 +18,9 @@ from bench.peers.order import NOOP, SLEEP, SUSTAINED, Order
 
 KINDS: Final = (NOOP, SUSTAINED, SLEEP)
 LOOK_SECONDS: Final = 0.02
+WARM_SECONDS: Final = 1.0
+"""For what is left of the warm-up."""
+
 FORKED_LOOK_SECONDS: Final = 0.2
 """Seldom: counting costs, and the peers concerned take long."""
 
@@ -68,7 +71,13 @@ async def _measure(ground: Ground, python: Path, peer: Peer, kind: str) -> Sampl
                 await place.settle()
             worker = start("worker", *peer.worker(kind))
             try:
-                return {"rate": order.tasks / await _work(worker, order, peer, place)}
+                if kind == SUSTAINED:
+                    await _exists(order.warm, worker, enqueuing)
+                    await asyncio.sleep(WARM_SECONDS)
+                    await place.settle()
+                    order.go.touch()
+                    await _exists(order.begun, worker, enqueuing)
+                return {"rate": order.measured / await _work(worker, order, peer, place)}
             finally:
                 worker.kill()
         finally:
@@ -77,7 +86,7 @@ async def _measure(ground: Ground, python: Path, peer: Peer, kind: str) -> Sampl
 
 def _tasks(ground: Ground, peer: Peer, kind: str) -> int:
     tasks = ground.sizes.peer_sleep if kind == SLEEP else ground.sizes.peer_noop
-    return tasks // 5 if peer.slow else tasks
+    return round(tasks * peer.pace) if kind != SLEEP or peer.pace < 1 else tasks
 
 
 async def _work(worker: ChildProcess, order: Order, peer: Peer, place: Installation) -> float:
@@ -95,9 +104,10 @@ async def _work(worker: ChildProcess, order: Order, peer: Peer, place: Installat
     return time.time() - started_at
 
 
-async def _exists(file: Path, process: ChildProcess) -> None:
+async def _exists(file: Path, *processes: ChildProcess) -> None:
     while not file.exists():  # noqa: ASYNC240  # one look at a local folder
-        process.check()
+        for process in processes:
+            process.check()
         await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -13,6 +13,10 @@ NOOP: Final = "noop"
 SLEEP: Final = "sleep"
 SUSTAINED: Final = "sustained"
 SLEEP_SECONDS: Final = 0.01
+WARM_UP: Final = 100
+"""Tasks that go ahead when a worker is to work meanwhile."""
+
+WARM: Final = WARM_UP // 4
 _LOOK_SECONDS: Final = 0.005
 SLOTS: Final = 50
 """10 ms tasks at a time: as many as WORKER_CONCURRENCY gives one of our workers."""
@@ -44,16 +48,21 @@ class Order:
         """The name of the task to enqueue."""
         return SLEEP if self.kind == SLEEP else NOOP
 
+    @property
+    def measured(self) -> int:
+        """Tasks but those that go ahead."""
+        return self.tasks - WARM_UP if self.kind == SUSTAINED else self.tasks
+
     def batches(self, size: int) -> Iterator[int]:
-        """How many tasks to enqueue at a time. With the worker at work: one, and the rest when that has run."""
+        """How many tasks to enqueue at a time. With the worker at work: WARM_UP first, and the rest when told to."""
         left = self.tasks
         if self.kind == SUSTAINED:
-            yield 1
+            yield from [1] * WARM_UP
             _write_time(self.ready)
-            while not self.first.exists():
+            while not self.go.exists():
                 time.sleep(_LOOK_SECONDS)
             _write_time(self.begun)
-            left -= 1
+            left = self.measured
         while left > 0:
             yield min(size, left)
             left -= size
@@ -62,6 +71,16 @@ class Order:
     def ready(self) -> Path:
         """Tells when the worker may be started."""
         return self.report / "ready"
+
+    @property
+    def warm(self) -> Path:
+        """Tells when the worker has run most of WARM_UP, if one process ran them all, or its share."""
+        return self.report / "warm"
+
+    @property
+    def go(self) -> Path:
+        """Tells the one who enqueues to go on."""
+        return self.report / "go"
 
     @property
     def begun(self) -> Path:
@@ -100,6 +119,8 @@ class Counter:
         number = next(self._numbers)
         if number == 1:
             _write_time(self._order.first)
+        if number == WARM:
+            _write_time(self._order.warm)
         if number == self._order.tasks:
             _write_time(self._order.last)
 

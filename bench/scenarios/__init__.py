@@ -1,4 +1,4 @@
-"""The scenarios, a file each, and the order they run in."""
+"""The scenarios, a file for each kind, and the order they run in."""
 
 from typing import Final
 
@@ -19,9 +19,25 @@ from bench.scenarios import (
 )
 
 SCENARIOS: Final[dict[str, Scenario]] = {
-    module.SCENARIO.name: module.SCENARIO
-    for module in (full_path, drain, machine, scale, profile, relay, share, submit, latency, idle, growth, horizon)
+    scenario.name: scenario
+    for scenario in (
+        full_path.SCENARIO,
+        drain.SCENARIO,
+        machine.SCENARIO,
+        scale.SCENARIO,
+        *profile.SCENARIOS,
+        relay.SCENARIO,
+        share.SCENARIO,
+        submit.SCENARIO,
+        latency.SCENARIO,
+        idle.SCENARIO,
+        growth.SCENARIO,
+        horizon.SCENARIO,
+    )
 }
+
+PROFILES: Final = profile.SCENARIOS
+"""The processor time of each stage."""
 
 COMPARED: Final = (full_path.SCENARIO.name, drain.SCENARIO.name, scale.SCENARIO.name)
 """Those that stand beside the peers' figures."""

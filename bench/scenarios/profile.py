@@ -1,56 +1,56 @@
-"""Where the processor time of a task goes: the full path, with the time of every process counted."""
+"""Where the processor time of a task goes: on the full path, as a single task, and with several workers."""
 
-import time
-from collections.abc import Mapping
 from typing import Final
 
+from bench.backlog import work_off
 from bench.figures import Figure, Sample
 from bench.ground import FOR_SHORT_TASKS, Ground
-from bench.installation import API, MAINTENANCE, RELAY, ROLES, WORKER, Installation
-from bench.proc import cpu_seconds, family
-from bench.scenario import Scenario
+from bench.installation import FINISH_SECONDS, ROLES
+from bench.scenario import Measure, Scenario
+from bench.scenarios import latency, scale
 from bench.scenarios.full_path import NOOP, sustained_rate
-
-POSTGRES: Final = "postgres"
-RABBITMQ: Final = "rabbitmq"
-STAGES: Final = (API, RELAY, WORKER, MAINTENANCE, POSTGRES, RABBITMQ)
+from bench.stages import COUNTED, FIGURES, counted
 
 
-async def measure(ground: Ground) -> Sample:
+async def measure_full_path(ground: Ground) -> Sample:
     tasks = ground.sizes.full_path
     async with ground.installation(**FOR_SHORT_TASKS) as installation:
         await installation.start(*ROLES)
         await installation.warm_up(NOOP, ground.sizes.warm_up)
         await installation.settle()
-        before, started_at = _seconds_by_stage(installation), time.monotonic()
-        rate = await sustained_rate(installation, tasks)
-        after, ended_at = _seconds_by_stage(installation), time.monotonic()
-    used = {stage: after[stage] - before[stage] for stage in STAGES}
-    sample = {stage: seconds / tasks * 1e6 for stage, seconds in used.items()}
-    return sample | {
-        "total": sum(sample.values()),
-        "cores": sum(used.values()) / (ended_at - started_at),
-        "rate": rate,
-    }
+        with counted(installation, tasks) as sample:
+            rate = await sustained_rate(installation, tasks)
+    return sample | {"rate": rate}
 
 
-def _seconds_by_stage(installation: Installation) -> Mapping[str, float]:
-    servers = installation.servers
-    pids = {kind: installation.pids(kind) for kind in ROLES}
-    pids[POSTGRES] = family(servers.postgres.pid or 0)
-    pids[RABBITMQ] = family(servers.rabbitmq.pid or 0)
-    return {stage: cpu_seconds(pids[stage]) for stage in STAGES}
+async def measure_single(ground: Ground) -> Sample:
+    tasks = ground.sizes.latency_seconds * latency.RATE
+    async with ground.installation() as installation:
+        await installation.start(*ROLES)
+        await installation.warm_up(NOOP, ground.sizes.warm_up)
+        await installation.settle()
+        progress = installation.progress()
+        with counted(installation, tasks) as sample:
+            await installation.submit(NOOP, tasks, batch=1, connections=latency.CONNECTIONS, rate=latency.RATE)
+            span = await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
+    return sample | {"rate": span.rate}
 
 
-SCENARIO: Final = Scenario(
-    "profile",
-    "the full path as in the scenario full_path: user and system time of each process, as the kernel counts it, "
-    "divided by the tasks; the load and the benchmark's own polling are not counted, but what they cost Postgres is",
-    (
-        *(Figure(stage, f"processor time in {stage}", "µs/task") for stage in STAGES),
-        Figure("total", "processor time, all together", "µs/task"),
-        Figure("cores", "cores kept busy by all of them", "cores"),
-        Figure("rate", "full path while profiled", "tasks/s"),
+async def measure_workers(ground: Ground) -> Sample:
+    tasks = ground.sizes.scale * scale.WORKERS
+    backlog = await work_off(ground, scale.BODY, tasks, workers=scale.WORKERS, settings=scale.SETTINGS)
+    return backlog.stages | {"rate": backlog.span.rate}
+
+
+def _scenario(name: str, what: str, measure: Measure) -> Scenario:
+    return Scenario(name, f"{what}; {COUNTED}", (*FIGURES, Figure("rate", "meanwhile", "tasks/s")), measure)
+
+
+SCENARIOS: Final = (
+    _scenario("profile", "the full path as in the scenario full_path", measure_full_path),
+    _scenario(
+        "profile_single", f"{latency.RATE} single POSTs of no-op tasks a second, default settings", measure_single
     ),
-    measure,
+    _scenario("profile_workers", "10 ms tasks over four workers as in the scenario scale", measure_workers),
 )
+"""Those of ``--profile``."""

@@ -9,6 +9,7 @@ from bench.ground import Ground
 from bench.scenario import Scenario
 
 WORKERS: Final = 4
+SETTINGS: Final = {"WORKER_CONCURRENCY": "50"}
 BODY: Final[Mapping[str, Any]] = {"type": "bench.sleep", "payload": {"seconds": 0.01}}
 
 
@@ -21,7 +22,7 @@ async def measure(ground: Ground) -> Sample:
 async def _rate(ground: Ground, workers: int) -> float:
     """Tasks/s of a backlog of as many tasks for each worker."""
     tasks = ground.sizes.scale * workers
-    backlog = await work_off(ground, BODY, tasks, workers=workers, settings={"WORKER_CONCURRENCY": "50"})
+    backlog = await work_off(ground, BODY, tasks, workers=workers, settings=SETTINGS)
     return backlog.span.rate
 
 

@@ -96,3 +96,19 @@ async def test_broker_hears_of_an_acknowledgement_soon(
     await connection.close()
     await asyncio.sleep(0.5)  # by then the broker has taken back what is unacknowledged
     assert await depth(connection) == 0
+
+
+async def test_what_is_done_with_while_the_connection_is_full_is_told_too(
+    subscription: Subscription, arrivals: asyncio.Queue[Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliveries = [await arrivals.get() for _ in range(10)]
+    full: asyncio.Queue[object] = asyncio.Queue(1)
+    with monkeypatch.context() as stuck:
+        stuck.setattr(await subscription._underlay(), "write_queue", full)
+        for delivery in deliveries[1::2]:
+            delivery.acknowledge()  # each is told apart, since those before are open
+        await full.get()
+        deliveries[0].acknowledge()
+        async with asyncio.timeout(5):
+            for _ in range(5):
+                await full.get()

@@ -11,7 +11,7 @@ from bench.__main__ import parse, with_peers
 from bench.figures import Figure, at_least, at_most
 from bench.http import Connection, encode_request
 from bench.peers.catalogue import PEERS
-from bench.peers.order import NOOP, SUSTAINED, Counter, Order
+from bench.peers.order import NOOP, SUSTAINED, WARM_UP, Counter, Order
 from bench.progress import first_id, id_milliseconds
 from bench.results import Description, Results, Series
 from bench.scenarios import COMPARED, SCENARIOS
@@ -168,7 +168,7 @@ def test_answers_are_counted_however_they_are_cut() -> None:
     assert not lost
 
 
-def test_counter_tells_the_first_and_the_last_when_threads_share_it(tmp_path: Path) -> None:
+def test_counter_tells_when_it_is_warm_and_the_first_and_the_last_when_threads_share_it(tmp_path: Path) -> None:
     order = Order("amqp://", "postgresql://", 400, NOOP, tmp_path)
     counter = Counter(order)
 
@@ -181,8 +181,26 @@ def test_counter_tells_the_first_and_the_last_when_threads_share_it(tmp_path: Pa
         thread.start()
     for thread in threads:
         thread.join()
-    assert float(order.first.read_text()) <= float(order.last.read_text())
-    assert {file.name for file in tmp_path.iterdir()} == {"first", "last"}
+    first, warm, last = (float(file.read_text()) for file in (order.first, order.warm, order.last))
+    assert first <= warm <= last
+    assert {file.name for file in tmp_path.iterdir()} == {"first", "warm", "last"}
+
+
+def test_batches_come_to_all_tasks_when_the_worker_waits() -> None:
+    order = Order("amqp://", "postgresql://", 2_500, NOOP, Path("nowhere"))
+    assert list(order.batches(1_000)) == [1_000, 1_000, 500]
+    assert order.measured == 2_500
+
+
+def test_batches_go_on_when_told_to_while_the_worker_works(tmp_path: Path) -> None:
+    order = Order("amqp://", "postgresql://", 1_000 + WARM_UP, SUSTAINED, tmp_path)
+    batches = order.batches(600)
+    assert [next(batches) for _ in range(WARM_UP)] == [1] * WARM_UP
+    assert not order.ready.exists()
+    order.go.touch()
+    assert list(batches) == [600, 400]
+    assert order.measured == 1_000
+    assert float(order.ready.read_text()) <= float(order.begun.read_text())
 
 
 def test_order_survives_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
