@@ -1,6 +1,6 @@
 """Statements on ``outbox``: what is committed and not yet in RabbitMQ."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -22,34 +22,46 @@ class OutboxRow:
     body: bytes | None
 
 
-# A loose index scan finds the destinations; then each gives its share, so that a backlog of one holds none back. Said
-# as a range, only ``outbox_unpublished`` has the order; by an equality the primary key has it too, and would be read
-# past everything that waits for the others.
+# Each destination gives its share, so that a backlog of one holds none back. Said as a range of pairs, only
+# ``outbox_unpublished`` has the order, and is entered where the range begins; by an equality the primary key has the
+# order too, and would be read past everything that waits for the others.
 _LOCK: Final = """
-    WITH RECURSIVE destinations (destination) AS (
-        (SELECT destination FROM outbox WHERE failed_at IS NULL ORDER BY destination LIMIT 1)
-        UNION ALL
-        SELECT (
-            SELECT o.destination FROM outbox o
-            WHERE o.failed_at IS NULL AND o.destination > d.destination ORDER BY o.destination LIMIT 1
-        ) FROM destinations d WHERE d.destination IS NOT NULL
-    )
-    SELECT locked.* FROM destinations d CROSS JOIN LATERAL (
+    SELECT locked.* FROM unnest($1::text[], $2::bigint[]) AS known (destination, floor) CROSS JOIN LATERAL (
         SELECT o.id, o.destination, o.work_queue, o.delay_seconds, o.task_id, o.dispatch, o.dead_reason, o.body
         FROM outbox o
-        WHERE o.failed_at IS NULL AND o.destination >= d.destination AND o.destination <= d.destination
-        ORDER BY o.destination, o.id LIMIT $1 FOR UPDATE SKIP LOCKED
+        WHERE o.failed_at IS NULL
+            AND (o.destination, o.id) > (known.destination, known.floor) AND o.destination <= known.destination
+        ORDER BY o.destination, o.id LIMIT $3 FOR UPDATE SKIP LOCKED
     ) AS locked
-    WHERE d.destination <> ALL($2::text[])
 """
 
 
-async def lock_batch(fetch: Fetch, *, limit: int, excluded: Collection[str]) -> list[OutboxRow]:
-    """Lock up to ``limit`` rows of each destination but the ``excluded``, oldest first, passing over locked ones.
+async def lock_batch(fetch: Fetch, *, limit: int, floors: Mapping[str, int]) -> list[OutboxRow]:
+    """Lock up to ``limit`` rows of each of these destinations, oldest first, that come after its id in ``floors``,
+    passing over locked ones.
 
     Served by ``outbox_unpublished``.
     """
-    return [OutboxRow(*row) for row in await fetch(_LOCK, limit, list(excluded))]
+    return [OutboxRow(*row) for row in await fetch(_LOCK, list(floors), list(floors.values()), limit)]
+
+
+# A loose index scan: one entry of each destination, and whatever lies dead before it.
+_FIRST_WAITING: Final = """
+    WITH RECURSIVE firsts (destination, id) AS (
+        (SELECT destination, id FROM outbox WHERE failed_at IS NULL ORDER BY destination, id LIMIT 1)
+        UNION ALL
+        SELECT next.destination, next.id FROM firsts CROSS JOIN LATERAL (
+            SELECT o.destination, o.id FROM outbox o
+            WHERE o.failed_at IS NULL AND o.destination > firsts.destination ORDER BY o.destination, o.id LIMIT 1
+        ) AS next
+    )
+    SELECT destination, id FROM firsts
+"""
+
+
+async def first_waiting(fetch: Fetch) -> Sequence[Any]:
+    """The first row of each destination that has any, as (destination, id). Served by ``outbox_unpublished``."""
+    return await fetch(_FIRST_WAITING)
 
 
 _DELETE: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"

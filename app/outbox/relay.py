@@ -19,12 +19,19 @@ from app.db.link import Fetch, Link
 from app.db.outbox import OutboxRow
 from app.errors import BrokerUnavailable
 from app.outbox.backoff import Backoffs
+from app.outbox.floors import Floors
 from app.outbox.grouping import Parcel, pack, rings_per_message
 
 log = structlog.get_logger(__name__)
 
 TASK_SECONDS_AGE: Final = 3.0
 """After so many seconds the relay asks again how long tasks take: workers tell as often."""
+
+
+IDLE_SECONDS: Final = 60.0
+
+Settled = Sequence[tuple[Parcel, Receipt]]
+"""What was published, and what became of it."""
 
 
 @dataclass(slots=True)
@@ -45,14 +52,14 @@ class Relay:
         batch_size: int,
         rings_per_message: int,
         max_attempts: int,
-        poll_seconds: float,
+        floors: Floors,
     ) -> None:
         self._link = link
         self._publisher = publisher
         self._batch_size = batch_size
         self._rings_per_message = rings_per_message
         self._max_attempts = max_attempts
-        self._poll_seconds = poll_seconds
+        self._floors = floors
         self._backoffs = Backoffs()
         self._task_seconds: dict[str, float] = {}
         self._asked_at = -TASK_SECONDS_AGE
@@ -67,16 +74,18 @@ class Relay:
         await self._ask_how_long_tasks_take()
         async with self._link.transaction() as fetch:
             now = asyncio.get_running_loop().time()
-            rows = await outbox.lock_batch(fetch, limit=self._batch_size, excluded=self._backoffs.resting(now=now))
+            floors = self._floors.without(self._backoffs.resting(now=now))
+            rows = await outbox.lock_batch(fetch, limit=self._batch_size, floors=floors)
             if not self._publisher.covers(row.delay_seconds for row in rows if row.delay_seconds is not None):
                 return 0
-            silent = await self._relay(fetch, rows) if rows else 0
-        if silent:
+            settled = await self._relay(fetch, rows) if rows else []
+        self._pass(settled)
+        if silent := sum(receipt.fate is Fate.UNKNOWN for _, receipt in settled):
             raise BrokerUnavailable(f"{silent} messages got no answer; they stay in the outbox")
         if len(rows) >= self._batch_size:
             return 0
-        # What is committed meanwhile comes with a call.
-        return min(self._poll_seconds, self._backoffs.seconds_until_next(now=now) or self._poll_seconds)
+        # What is committed meanwhile comes with a call, and what has none with the lookout's.
+        return self._backoffs.seconds_until_next(now=now) or IDLE_SECONDS
 
     async def _ask_how_long_tasks_take(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -84,8 +93,8 @@ class Relay:
             self._asked_at = now
             self._task_seconds = await marks.task_seconds(self._link.fetch)
 
-    async def _relay(self, fetch: Fetch, rows: Sequence[OutboxRow]) -> int:
-        """Publish and settle ``rows``; returns how many got no answer."""
+    async def _relay(self, fetch: Fetch, rows: Sequence[OutboxRow]) -> Settled:
+        """Publish and settle ``rows``."""
         parcels = pack(rows, share=self._share)
         receipts = await self._publisher.publish([parcel.message for parcel in parcels])
         settled = list(zip(parcels, receipts, strict=True))
@@ -98,13 +107,23 @@ class Relay:
         if confirmed:
             await outbox.delete(fetch, confirmed)
         await self._count_returned(fetch, settled)
-        return sum(receipt.fate is Fate.UNKNOWN for receipt in receipts)
+        return settled
+
+    def _pass(self, settled: Settled) -> None:
+        """Where a destination took everything, the next round begins behind it: the deletes are committed."""
+        now = asyncio.get_running_loop().time()
+        left = {parcel.destination for parcel, receipt in settled if receipt.fate is not Fate.CONFIRMED}
+        last: dict[str, int] = {}
+        for parcel, _ in settled:
+            last[parcel.destination] = max(last.get(parcel.destination, 0), *parcel.row_ids)
+        for destination in last.keys() - left:
+            self._floors.passed(destination, last[destination], now=now)
 
     def _share(self, work_queue: str, waiting: int) -> int:
         seconds = self._task_seconds.get(work_queue)
         return rings_per_message(waiting, task_seconds=seconds, largest=self._rings_per_message)
 
-    def _learn(self, settled: Sequence[tuple[Parcel, Receipt]]) -> None:
+    def _learn(self, settled: Settled) -> None:
         """A destination that refused or returned anything rests; one that only accepted does not."""
         now = asyncio.get_running_loop().time()
         troubled = {
@@ -119,7 +138,7 @@ class Relay:
             else:
                 self._backoffs.accepted(destination)
 
-    async def _count_returned(self, fetch: Fetch, settled: Sequence[tuple[Parcel, Receipt]]) -> None:
+    async def _count_returned(self, fetch: Fetch, settled: Settled) -> None:
         errors = {
             row_id: receipt.reason
             for parcel, receipt in settled

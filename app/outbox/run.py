@@ -6,18 +6,24 @@ import structlog
 
 from app.broker.connection import BrokerConnection
 from app.broker.publisher import Publisher
+from app.broker.topology import DEAD_LETTERS, retry_queue
 from app.config import Settings
 from app.db.link import Link
 from app.db.signals import OUTBOX_CHANNEL, listen
+from app.outbox.floors import Floors
+from app.outbox.lookout import Lookout
 from app.outbox.relay import Relay, RelayTotals
 from app.process import first_of, poll, run_role
+from app.queues import Priority
 
 log = structlog.get_logger(__name__)
 
 
 async def relay(settings: Settings, stopping: asyncio.Event) -> None:
     """Relay until ``stopping``; a batch under way is finished first."""
-    link, calls = Link(settings, application="relay"), Link(settings, application="relay")
+    link, calls, looks = (Link(settings, application="relay") for _ in range(3))
+    floors = Floors(destinations(settings))
+    wake = asyncio.Event()
     publisher = Publisher(
         BrokerConnection(settings.rabbitmq_url, name="aftercommit-relay"),
         work_queues=settings.work_queues,
@@ -30,14 +36,21 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
         batch_size=settings.outbox_batch_size,
         rings_per_message=settings.outbox_rings_per_message,
         max_attempts=settings.outbox_max_attempts,
-        poll_seconds=settings.outbox_poll_interval,
+        floors=floors,
     )
-    wake = asyncio.Event()
-    async with link, asyncio.TaskGroup() as group:
+    lookout = Lookout(looks, floors, wake=wake.set, poll_seconds=settings.outbox_poll_interval)
+    async with link, looks, asyncio.TaskGroup() as group:
         group.create_task(poll("relay", role.tick, stopping=stopping, wake=wake))
+        group.create_task(poll("lookout", lookout.tick, stopping=stopping))
         group.create_task(listen(calls, OUTBOX_CHANNEL, wake, stopping=stopping))
         group.create_task(summarise(role, settings.log_summary_seconds, stopping))
     await publisher.close()
+
+
+def destinations(settings: Settings) -> list[str]:
+    """Where rows go as far as the settings tell."""
+    retries = [retry_queue(priority, delay) for priority in Priority for delay in settings.retry_delays_seconds]
+    return [*map(str, settings.work_queues), *dict.fromkeys(retries), DEAD_LETTERS]
 
 
 async def summarise(role: Relay, seconds: float, stopping: asyncio.Event) -> None:

@@ -130,7 +130,7 @@ BOUNDARIES: Final = {
         "worker", "app.db.claims", None, "claim", _answer_lost_while_stopping, 2, 10
     ),
     "worker-between-claim-and-acknowledge": Boundary(
-        "worker", "app.broker.consumer", "Delivery", "acknowledge", _before, 2, 60
+        "worker", "app.broker.consumer", "Subscription", "_tell", _before, 2, 60
     ),
     "worker-between-effect-and-record": Boundary("worker", "app.db.outcomes", None, "record", _before, 2, 10),
     "worker-between-record-and-commit": Boundary("worker", "app.db.outcomes", None, "record", _after, 2, 10),

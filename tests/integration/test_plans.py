@@ -138,9 +138,10 @@ LINKED: dict[str, tuple[Callable[[Fetch], Awaitable[object]], set[str]]] = {
         {"tasks_pkey"},
     ),
     "outbox.lock_batch": (
-        lambda fetch: outbox.lock_batch(fetch, limit=500, excluded=["tasks.low"]),
+        lambda fetch: outbox.lock_batch(fetch, limit=500, floors={"tasks.low": 0, "tasks.high": 10}),
         {"outbox_unpublished"},
     ),
+    "outbox.first_waiting": (outbox.first_waiting, {"outbox_unpublished"}),
     "outbox.delete": (lambda fetch: outbox.delete(fetch, list(range(1, 501))), {"outbox_pkey"}),
     "outbox.count_returned": (
         lambda fetch: outbox.count_returned(fetch, {1: "no", 2: "no"}, max_attempts=10),
@@ -230,8 +231,8 @@ async def explain_kept(
     try:
         await connection.execute(f"BEGIN; {first}")
         await connection.execute(f"PREPARE kept AS {statement}")
-        nothing = ", ".join(["NULL"] * len(arguments))
-        return nodes(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE kept ({nothing})"))
+        nothing = f"({', '.join(['NULL'] * len(arguments))})" if arguments else ""
+        return nodes(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE kept {nothing}"))
     finally:
         await connection.close()
 

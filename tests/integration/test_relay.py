@@ -4,10 +4,15 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from app.outbox.backoff import Backoffs
+from app.outbox.floors import LAG_SECONDS
 from devstack.servers import Servers
 from tests.integration.service import Api, Service
+
+LATE = {"id": "0199a3c5-7e4b-7c11-9a55-0d9f4c5be7aa"}
+ADD = text("INSERT INTO outbox (work_queue, task_id, dispatch) VALUES ('tasks.high', :id, 1)")
 
 
 async def test_two_relays_and_two_workers_run_each_of_many_tasks_once(service: Service) -> None:
@@ -63,6 +68,28 @@ async def test_row_for_a_queue_that_does_not_exist_is_parked_and_can_be_requeued
     await channel.declare_queue("nowhere.high", durable=True)
     assert (await api.call("POST", "/v1/outbox/requeue", {"ids": [parked["id"]]}))[1] == {"requeued": 1}
     await service.until("SELECT count(*) = 0 FROM outbox")
+
+
+async def test_row_whose_transaction_took_long_is_found_although_later_ones_were_relayed(service: Service) -> None:
+    api = await service.api()
+    await service.relay()
+    async with service.engine.begin() as late:
+        await late.execute(
+            text("INSERT INTO outbox (work_queue, task_id, dispatch) VALUES ('tasks.high', :id, 1)"), LATE
+        )
+        for _ in range(3):
+            await api.submit("echo", priority="high")
+            await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+            await asyncio.sleep(LAG_SECONDS)
+    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+
+
+async def test_row_for_a_destination_that_no_setting_names_is_found(service: Service) -> None:
+    channel = await (await service.declare()).open_channel()
+    await channel.declare_queue("old.high", durable=True)
+    await service.relay()
+    await service.query("INSERT INTO outbox (work_queue, task_id, dispatch) VALUES ('old.high', gen_random_uuid(), 1)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
 
 
 @pytest.fixture
