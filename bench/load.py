@@ -8,13 +8,14 @@ import asyncio
 import json
 import sys
 import time
+from bisect import bisect
 from dataclasses import asdict, dataclass
 from typing import Final
 
 import uvloop
 
 from bench.http import Connection, encode_request
-from bench.throttle import throttle
+from bench.throttle import watch_oldest
 
 STAMP: Final = "%.6f"
 """In a body: becomes the time at which the request is sent, as a Unix time in seconds."""
@@ -25,7 +26,8 @@ class Order:
     """``requests`` times ``body``. With a ``rate`` (requests/s) they go out by the clock, whatever the answers take;
     without, each connection sends the next one when it has its answer.
 
-    ``dsn`` bounds the backlog: nothing is sent while more tasks than ``most_unfinished`` are not finished.
+    ``dsn`` bounds the backlog: nothing is sent while ``most_ahead`` requests were sent since the oldest unfinished task
+    was made. A number, since the age of that task would only fall when everything is done and every stage idle.
     """
 
     host: str
@@ -37,7 +39,7 @@ class Order:
     rate: float | None = None
     stamped: bool = False
     dsn: str | None = None
-    most_unfinished: int = 6_000
+    most_ahead: int = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class Load:
         self._first_sent_at = 0.0
         self._late_seconds = 0.0
         self._paused = False
+        self._sent: list[float] = []
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> Receipt:
@@ -107,6 +110,8 @@ class Load:
             # What waited for a connection was meant to be sent earlier: that wait is latency too.
             sent_at = self._due.pop(0) if self._due else time.time()
             self._first_sent_at = self._first_sent_at or sent_at
+            if self._order.dsn is not None:
+                self._sent.append(sent_at)
             self._free.pop().send(self._request % sent_at if self._order.stamped else self._request)
 
     def _answered(self, connection: Connection, status: int) -> None:
@@ -121,11 +126,12 @@ class Load:
 
     async def _watch_backlog(self) -> None:
         if self._order.dsn is not None:
-            most = self._order.most_unfinished
-            await throttle(self._order.dsn, most_unfinished=most, on_change=self._pause)
+            await watch_oldest(self._order.dsn, on_look=self._pause)
 
-    def _pause(self, paused: bool) -> None:
-        self._paused = paused
+    def _pause(self, oldest: float | None) -> None:
+        """Or go on; what counts is what was sent since ``oldest``."""
+        ahead = len(self._sent) - bisect(self._sent, oldest) if oldest is not None else 0
+        self._paused = ahead >= self._order.most_ahead
         self._send_what_may()
 
     def _lost(self, connection: Connection, error: Exception) -> None:

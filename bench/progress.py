@@ -43,9 +43,12 @@ class Progress:
 
     async def oldest_unfinished(self) -> UUID | None:
         """Nothing before it will be unfinished again, so each look begins where the last one ended: cheap however
-        many there are, and however many dead row versions a long transaction keeps."""
+        many there are, and however many dead row versions a long transaction keeps. By primary key, since the index of
+        unfinished tasks holds those too."""
         found: UUID | None = await self._connection.fetchval(
-            "SELECT id FROM tasks WHERE id >= $1 AND finished_at IS NULL ORDER BY id LIMIT 1", self._seen
+            """SELECT id FROM (SELECT id, finished_at FROM tasks WHERE id >= $1 ORDER BY id OFFSET 0) AS later
+               WHERE finished_at IS NULL LIMIT 1""",
+            self._seen,
         )
         self._seen = found or self._seen
         return found
@@ -60,10 +63,9 @@ class Progress:
         return await self._span(tasks)
 
     async def unfinished(self) -> int:
-        """How many; the look begins at the oldest of them."""
-        await self.oldest_unfinished()
+        """How many."""
         count: int = await self._connection.fetchval(
-            "SELECT count(*) FROM tasks WHERE id >= $1 AND finished_at IS NULL", self._seen
+            "SELECT count(*) FILTER (WHERE finished_at IS NULL) FROM tasks WHERE id >= $1", self._seen
         )
         return count
 

@@ -1,4 +1,4 @@
-"""Keeps a load sustained: it pauses while the service is behind."""
+"""Keeps a load sustained: tells how far the service is behind."""
 
 import asyncio
 import time
@@ -7,23 +7,20 @@ from typing import Final
 
 import asyncpg
 
-from bench.progress import Progress
+from bench.progress import Progress, id_milliseconds
 
 LOOK_SECONDS: Final = 0.03
 
 
-async def throttle(dsn: str, *, most_unfinished: int, on_change: Callable[[bool], None]) -> None:
-    """Until cancelled: ``on_change(True)`` when more tasks than ``most_unfinished`` that were submitted from now on are
-    not finished, ``on_change(False)`` when they no longer are.
+async def watch_oldest(dsn: str, *, on_look: Callable[[float | None], None]) -> None:
+    """Until cancelled: ``on_look`` with the Unix time at which the oldest unfinished task was made, of those made from
+    now on, or None when all are finished.
 
-    A number, since the age of the oldest would only fall below its bound when everything is done and every stage idle.
+    Nothing is counted: that took a quarter of a core from what was to be measured.
     """
     connection = await asyncpg.connect(dsn, timeout=10)
     progress = Progress(connection, since=time.time())
-    paused = False
     while True:
-        behind = await progress.unfinished() > most_unfinished
-        if behind != paused:
-            paused = behind
-            on_change(paused)
+        oldest = await progress.oldest_unfinished()
+        on_look(id_milliseconds(oldest) / 1000 if oldest is not None else None)
         await asyncio.sleep(LOOK_SECONDS)

@@ -30,7 +30,8 @@ async def measure(ground: Ground) -> Sample:
 SCENARIO: Final = Scenario(
     "full_path",
     "no-op tasks in batches of 1,000 over HTTP, relayed, run by one worker and recorded, all at once: from the first "
-    "submit to the last recorded outcome; submits pause while more than 6,000 tasks are unfinished",
+    "submit to the last recorded outcome; submits pause while 6,000 tasks were submitted since the oldest unfinished "
+    "one",
     (Figure("rate", "full path, sustained, one worker", "tasks/s", at_least(15_000)),),
     measure,
 )
