@@ -28,8 +28,6 @@ TASK_SECONDS_AGE: Final = 3.0
 """After so many seconds the relay asks again how long tasks take: workers tell as often."""
 
 
-IDLE_SECONDS: Final = 60.0
-
 Settled = Sequence[tuple[Parcel, Receipt]]
 """What was published, and what became of it."""
 
@@ -52,6 +50,7 @@ class Relay:
         batch_size: int,
         rings_per_message: int,
         max_attempts: int,
+        poll_seconds: float,
         floors: Floors,
     ) -> None:
         self._link = link
@@ -59,6 +58,7 @@ class Relay:
         self._batch_size = batch_size
         self._rings_per_message = rings_per_message
         self._max_attempts = max_attempts
+        self._poll_seconds = poll_seconds
         self._floors = floors
         self._backoffs = Backoffs()
         self._task_seconds: dict[str, float] = {}
@@ -84,8 +84,8 @@ class Relay:
             raise BrokerUnavailable(f"{silent} messages got no answer; they stay in the outbox")
         if len(rows) >= self._batch_size:
             return 0
-        # What is committed meanwhile comes with a call, and what has none with the lookout's.
-        return self._backoffs.seconds_until_next(now=now) or IDLE_SECONDS
+        # What is committed meanwhile comes with a call. Without one a broker that lost everything is to be noticed.
+        return min(self._poll_seconds, self._backoffs.seconds_until_next(now=now) or self._poll_seconds)
 
     async def _ask_how_long_tasks_take(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -36,6 +36,7 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
         batch_size=settings.outbox_batch_size,
         rings_per_message=settings.outbox_rings_per_message,
         max_attempts=settings.outbox_max_attempts,
+        poll_seconds=settings.outbox_poll_interval,
         floors=floors,
     )
     lookout = Lookout(looks, floors, wake=wake.set, poll_seconds=settings.outbox_poll_interval)
