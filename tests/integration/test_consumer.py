@@ -92,7 +92,7 @@ async def test_broker_hears_of_an_acknowledgement_soon(
 ) -> None:
     for _ in range(10):
         (await arrivals.get()).acknowledge()
-        await asyncio.sleep(consumer.GATHER_SECONDS * 2)
+        await asyncio.sleep(consumer.GATHER_SECONDS * 2)  # so that each is told by a later round
     await connection.close()
     await asyncio.sleep(0.5)  # by then the broker has taken back what is unacknowledged
     assert await depth(connection) == 0

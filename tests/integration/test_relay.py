@@ -80,7 +80,7 @@ async def test_row_whose_transaction_took_long_is_found_although_later_ones_were
         for _ in range(3):
             await api.submit("echo", priority="high")
             await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
-            await asyncio.sleep(LAG_SECONDS)
+            await asyncio.sleep(LAG_SECONDS)  # until the floor has followed
     await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
 
 
