@@ -14,7 +14,7 @@ from bench.figures import Sample
 from bench.ground import Ground
 from bench.installation import Installation
 from bench.peers.catalogue import PEERS, Peer
-from bench.peers.order import NOOP, SLEEP, SUSTAINED, Order
+from bench.peers.order import NOOP, SLEEP, SUSTAINED, WARM_UP, Order
 
 KINDS: Final = (NOOP, SUSTAINED, SLEEP)
 LOOK_SECONDS: Final = 0.02
@@ -85,8 +85,10 @@ async def _measure(ground: Ground, python: Path, peer: Peer, kind: str) -> Sampl
 
 
 def _tasks(ground: Ground, peer: Peer, kind: str) -> int:
-    tasks = ground.sizes.peer_sleep if kind == SLEEP else ground.sizes.peer_noop
-    return round(tasks * peer.pace) if kind != SLEEP or peer.pace < 1 else tasks
+    """With those that go ahead."""
+    if kind == SLEEP:
+        return round(ground.sizes.peer_sleep * min(peer.pace, 1))
+    return round(ground.sizes.peer_noop * peer.pace) + (WARM_UP if kind == SUSTAINED else 0)
 
 
 async def _work(worker: ChildProcess, order: Order, peer: Peer, place: Installation) -> float:

@@ -1,5 +1,6 @@
 """Where the processor time of a task goes: on the full path, as a single task, and with several workers."""
 
+from dataclasses import replace
 from typing import Final
 
 from bench.backlog import work_off
@@ -42,15 +43,22 @@ async def measure_workers(ground: Ground) -> Sample:
     return backlog.stages | {"rate": backlog.span.rate}
 
 
-def _scenario(name: str, what: str, measure: Measure) -> Scenario:
-    return Scenario(name, f"{what}; {COUNTED}", (*FIGURES, Figure("rate", "meanwhile", "tasks/s")), measure)
+def _scenario(name: str, title: str, what: str, measure: Measure) -> Scenario:
+    figures = (*FIGURES, Figure("rate", "rate meanwhile", "tasks/s"))
+    titled = tuple(replace(figure, title=f"{title}: {figure.title}") for figure in figures)
+    return Scenario(name, f"{what}; {COUNTED}", titled, measure)
 
 
 SCENARIOS: Final = (
-    _scenario("profile", "the full path as in the scenario full_path", measure_full_path),
+    _scenario("profile", "full path", "the full path as in the scenario full_path", measure_full_path),
     _scenario(
-        "profile_single", f"{latency.RATE} single POSTs of no-op tasks a second, default settings", measure_single
+        "profile_single",
+        "single tasks",
+        f"{latency.RATE} single POSTs of no-op tasks a second, default settings",
+        measure_single,
     ),
-    _scenario("profile_workers", "10 ms tasks over four workers as in the scenario scale", measure_workers),
+    _scenario(
+        "profile_workers", "four workers", "10 ms tasks over four workers as in the scenario scale", measure_workers
+    ),
 )
 """Those of ``--profile``."""
