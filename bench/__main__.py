@@ -58,7 +58,7 @@ def with_peers(wanted: argparse.Namespace) -> bool:
 def plan(wanted: argparse.Namespace, ground: Ground) -> list[Job]:
     """What is compared stands side by side."""
     ours = [
-        Job(scenario.name, functools.partial(scenario.measure, ground), once=scenario.rounds)
+        Job(scenario.name, functools.partial(scenario.measure, ground), once=scenario.once)
         for scenario in chosen(wanted)
     ]
     theirs = [

@@ -157,6 +157,9 @@ class Installation:
     async def settle(self) -> None:
         """Give every measurement the same start: no checkpoint is due, and statistics are there."""
         await self.connection.execute("ANALYZE")
+        await self.checkpoint()
+
+    async def checkpoint(self) -> None:
         await self.connection.execute("CHECKPOINT")
 
     def _environment(self) -> dict[str, str]:

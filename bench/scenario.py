@@ -12,10 +12,10 @@ Measure = Callable[[Ground], Awaitable[Sample]]
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """``measure`` runs it once on an installation of its own. ``how`` says what is measured, from when to when.
-    ``rounds``: it takes medians of rounds by itself, and long; the repeats of a run need not repeat it."""
+    ``once``: the repeats of a run need not repeat it, since it takes medians of rounds by itself or says little new."""
 
     name: str
     how: str
     figures: tuple[Figure, ...]
     measure: Measure
-    rounds: bool = False
+    once: bool = False

@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import asyncpg
-from sqlalchemy import URL, event
+from sqlalchemy import URL, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.config import Settings
 from app.db import link
-from app.db.link import Fetch, connect_arguments, is_outage_state, state
+from app.db.link import READ_ONLY, Fetch, connect_arguments, is_outage_state, state
 from app.errors import DatabaseUnavailable
 
 PLANNING: Final = {
@@ -46,6 +46,7 @@ def create_engine(settings: Settings, *, application: str) -> AsyncEngine:
         connect_args=connect_arguments(application, PLANNING),
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    event.listen(engine.sync_engine, "handle_error", _leave_standby)
     return engine
 
 
@@ -54,6 +55,12 @@ def _refuse_closed(connection: Any, *_: object) -> None:
     no round trip is needed to ask."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError("Postgres closed the connection")
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    """A server that takes no writes is left: the address may lead to the primary by now."""
+    if state(context.original_exception) == READ_ONLY:
+        context.is_disconnect = True
 
 
 @asynccontextmanager

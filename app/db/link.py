@@ -19,8 +19,11 @@ CLOSE_SECONDS: Final = 2.0
 PLAN_SECONDS: Final = 10
 """A plan is kept for so long: one made for an empty table may read it all, and must not outlive that."""
 
-_BOUND: Final = {"statement_timeout": "25s"}
-"""Before asyncpg gives a statement up, so that none goes on that nobody waits for."""
+STATEMENT_SECONDS: Final = 25.0
+"""What a statement of a link may take, unless told. Postgres ends it before asyncpg gives it up, so that none goes on
+that nobody waits for."""
+
+_GRACE_SECONDS: Final = 5.0
 
 PLANNING: Final = {
     "plan_cache_mode": "force_generic_plan",
@@ -37,8 +40,14 @@ _KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5"
 _OUTAGE_CLASSES: Final = ("08", "28", "3D", "53", "57")
 """SQLSTATE classes: connection, login, no such database, out of resources, stopped by an operator."""
 
-_TRY_AGAIN: Final = frozenset({"40001", "40P01"})
-"""Serialization failure and deadlock."""
+READ_ONLY: Final = "25006"
+"""The server takes no writes: a standby, or one whose disk is nearly full."""
+
+_TRY_AGAIN: Final = frozenset({"40001", "40P01", READ_ONLY})
+"""With serialization failure and deadlock."""
+
+_REFUSAL_CLASSES: Final = ("22", "23", "54")
+"""SQLSTATE classes that are about values: data exception, integrity, a limit exceeded."""
 
 
 def connect_arguments(application: str, planning: Mapping[str, str]) -> dict[str, Any]:
@@ -46,7 +55,7 @@ def connect_arguments(application: str, planning: Mapping[str, str]) -> dict[str
     gives the locks back."""
     return {
         "timeout": 5,
-        "command_timeout": 30,
+        "command_timeout": STATEMENT_SECONDS + _GRACE_SECONDS,
         "server_settings": {"application_name": f"aftercommit-{application}", **_KEEPALIVE, **planning},
     }
 
@@ -63,6 +72,13 @@ def is_outage(error: BaseException) -> bool:
 def is_outage_state(error: BaseException | None) -> bool:
     code = state(error)
     return code.startswith(_OUTAGE_CLASSES) or code in _TRY_AGAIN
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether ``error`` says that values cannot be stored, now or later."""
+    if isinstance(error, asyncpg.PostgresError):
+        return state(error).startswith(_REFUSAL_CLASSES)
+    return isinstance(error, asyncpg.InterfaceError)  # those that are no outage
 
 
 def state(error: BaseException | None) -> str:
@@ -86,7 +102,9 @@ class Link:
     As an async context manager it closes itself at the end.
     """
 
-    def __init__(self, settings: Settings, *, application: str) -> None:
+    def __init__(self, settings: Settings, *, application: str, seconds: float = STATEMENT_SECONDS) -> None:
+        """No statement takes longer than ``seconds``."""
+        bound = {"statement_timeout": f"{seconds:.0f}s"}
         self._arguments = {
             "host": settings.postgres_host,
             "port": settings.postgres_port,
@@ -94,13 +112,15 @@ class Link:
             "password": settings.postgres_password or None,
             "database": settings.postgres_db,
             "max_cached_statement_lifetime": PLAN_SECONDS,
-            **connect_arguments(application, PLANNING | _BOUND),
+            **connect_arguments(application, PLANNING | bound),
+            "command_timeout": seconds + _GRACE_SECONDS,
         }
         self._connection: asyncpg.Connection | None = None
 
     async def fetch(self, statement: str, /, *arguments: Any) -> Sequence[Any]:
-        """Its own transaction, in one round trip. Raises DatabaseUnavailable, and StatementRefused for values that
-        cannot be stored; whether a statement took effect whose answer was lost is unknown."""
+        """Its own transaction, in one round trip. Raises DatabaseUnavailable, StatementRefused for values that cannot
+        be stored, and asyncpg's error for anything else; whether a statement took effect whose answer was lost is
+        unknown."""
         try:
             connection = await self._connected()
             rows: Sequence[Any] = await connection.fetch(statement, *arguments)
@@ -160,7 +180,7 @@ class Link:
         elif is_outage(error):
             self._drop()
             raise DatabaseUnavailable("Postgres cannot be reached right now. Try again.") from error
-        elif isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+        elif is_refusal(error):
             raise StatementRefused(str(error)) from error
         raise error
 

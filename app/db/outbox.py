@@ -64,6 +64,37 @@ async def first_waiting(fetch: Fetch) -> Sequence[Any]:
     return await fetch(_FIRST_WAITING)
 
 
+_LAST_ID: Final = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM outbox_id_seq"
+
+
+async def last_id(fetch: Fetch) -> int:
+    """The last id that was given; 0 before the first."""
+    ((row_id,),) = await fetch(_LAST_ID)
+    return int(row_id)
+
+
+_MOVE_TO_END: Final = """
+    WITH hidden AS (
+        SELECT found.id FROM unnest($1::text[], $2::bigint[]) AS known (destination, floor) CROSS JOIN LATERAL (
+            SELECT o.id FROM outbox o
+            WHERE o.failed_at IS NULL
+                AND (o.destination, o.id) <= (known.destination, known.floor) AND o.destination >= known.destination
+            ORDER BY o.destination, o.id LIMIT $3 FOR UPDATE SKIP LOCKED
+        ) AS found
+    )
+    UPDATE outbox o SET id = DEFAULT FROM hidden WHERE o.id = hidden.id RETURNING o.id
+"""
+
+
+async def move_to_end(fetch: Fetch, floors: Mapping[str, int], *, limit: int) -> int:
+    """Give new ids to up to ``limit`` rows of each of these destinations, from the first to its id in ``floors``,
+    passing over locked ones; how many.
+
+    Served by ``outbox_unpublished`` and the primary key.
+    """
+    return len(await fetch(_MOVE_TO_END, list(floors), list(floors.values()), limit))
+
+
 _DELETE: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
 
@@ -121,12 +152,13 @@ async def list_failed(fetch: Fetch, *, after: int, limit: int) -> Sequence[Any]:
 
 
 _REQUEUE: Final = """
-    UPDATE outbox SET failed_at = NULL, attempts = 0
+    UPDATE outbox SET id = DEFAULT, failed_at = NULL, attempts = 0
     WHERE failed_at IS NOT NULL AND ($1::bigint[] IS NULL OR id = ANY($1::bigint[]))
     RETURNING id
 """
 
 
 async def requeue(fetch: Fetch, ids: Sequence[int] | None) -> int:
-    """Give parked rows (all, or those with these ids) to the relay again; how many. Served by ``outbox_failed``."""
+    """Give parked rows (all, or those with these ids) to the relay again, with new ids, after which it still reads; how
+    many. Served by ``outbox_failed``."""
     return len(await fetch(_REQUEUE, ids))

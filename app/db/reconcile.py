@@ -1,6 +1,6 @@
 """Statements of the reconciler: tasks that wait although their message must be gone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,37 +11,56 @@ from app.db.tasks import CLOCK_SKEW, first_id_at
 from app.lifecycle import SOURCES, Event
 from app.queues import WorkQueue
 
-_LIMITS: Final = text("""
-    SELECT now() AS now,
-        (SELECT passed_at FROM work_queue_marks WHERE work_queue = :work_queue) AS passed_at,
-        (SELECT min(oldest.created_at) FROM unnest(CAST(:destinations AS text[])) AS d (destination)
-         CROSS JOIN LATERAL (
-             SELECT created_at FROM outbox o
-             WHERE o.failed_at IS NULL AND o.destination = d.destination AND o.work_queue = :work_queue
-             ORDER BY o.id LIMIT 1
-         ) AS oldest) AS unpublished_since
+_REACHED: Final = text("""
+    SELECT now() AS now, (SELECT passed_at FROM work_queue_marks WHERE work_queue = :work_queue) AS passed_at
 """)
 
 
-async def limits(connection: AsyncConnection, work_queue: WorkQueue, *, destinations: Sequence[str]) -> Row[Any]:
-    """The database's clock (``now``), up to when the work queue was passed through (``passed_at``), and since when a
-    ring for it waits in the outbox (``unpublished_since``) for one of ``destinations``: itself and its retry queues.
+async def reached(connection: AsyncConnection, work_queue: WorkQueue) -> Row[Any]:
+    """The database's clock (``now``), and up to when the work queue was passed through (``passed_at``)."""
+    return (await connection.execute(_REACHED, {"work_queue": str(work_queue)})).one()
+
+
+_UNPUBLISHED_SINCE: Final = text("""
+    SELECT min(oldest.created_at) FROM unnest(CAST(:destinations AS text[])) AS d (destination)
+    CROSS JOIN LATERAL (
+        SELECT created_at FROM outbox o
+        WHERE o.failed_at IS NULL AND o.destination = d.destination AND o.work_queue = :work_queue
+        ORDER BY o.id LIMIT 1
+    ) AS oldest
+""")
+
+
+async def unpublished_since(
+    connection: AsyncConnection, work_queue: WorkQueue, *, destinations: Sequence[str]
+) -> datetime | None:
+    """Since when a ring for it waits in the outbox for one of ``destinations``: itself and its retry queues. It reads
+    past all that a long transaction elsewhere keeps.
 
     Served by ``outbox_unpublished``.
     """
     parameters = {"work_queue": str(work_queue), "destinations": list(destinations)}
-    return (await connection.execute(_LIMITS, parameters)).one()
+    found: datetime | None = (await connection.execute(_UNPUBLISHED_SINCE, parameters)).scalar_one()
+    return found
 
 
-_RING_AGAIN: Final = text("""
-    WITH lost AS (
-        SELECT id FROM tasks t
-        WHERE finished_at IS NULL AND queue = :queue AND priority = :priority AND id < :before_id
-            AND status = ANY(:sources) AND rung AND greatest(queued_at, due_at) < :before
-            AND NOT EXISTS (SELECT FROM outbox o WHERE o.failed_at IS NOT NULL AND o.task_id = t.id)
-        ORDER BY id LIMIT :limit
-        FOR UPDATE SKIP LOCKED
-    ), task AS (
+_SENT_OUT: Final = """
+    SELECT id FROM tasks t
+    WHERE finished_at IS NULL AND queue = :queue AND priority = :priority AND id < :before_id
+        AND status = ANY(:sources) AND rung AND greatest(queued_at, due_at) < :before
+        AND NOT EXISTS (SELECT FROM outbox o WHERE o.failed_at IS NOT NULL AND o.task_id = t.id)
+    ORDER BY id LIMIT :limit
+"""
+_ANY_SENT_OUT: Final = text(f"SELECT EXISTS ({_SENT_OUT})")
+
+
+async def any_sent_out(connection: AsyncConnection, work_queue: WorkQueue, *, before: datetime) -> bool:
+    """Whether ``ring_again`` would find a task."""
+    return bool((await connection.execute(_ANY_SENT_OUT, _sent_out(work_queue, before, limit=1))).scalar_one())
+
+
+_RING_AGAIN: Final = text(f"""
+    WITH lost AS ({_SENT_OUT} FOR UPDATE SKIP LOCKED), task AS (
         UPDATE tasks t SET queued_at = now() FROM lost WHERE t.id = lost.id
         RETURNING t.id, t.queue, t.priority, t.dispatch
     ), ring AS (
@@ -57,7 +76,11 @@ async def ring_again(connection: AsyncConnection, work_queue: WorkQueue, *, befo
     Their place is then the end of the queue, so that they are not rung again at once. Served by
     ``tasks_unfinished``, up to the ids of that moment.
     """
-    parameters = {
+    return int((await connection.execute(_RING_AGAIN, _sent_out(work_queue, before, limit=limit))).scalar_one())
+
+
+def _sent_out(work_queue: WorkQueue, before: datetime, *, limit: int) -> Mapping[str, Any]:
+    return {
         "queue": work_queue.queue,
         "priority": work_queue.priority,
         "before": before,
@@ -65,4 +88,3 @@ async def ring_again(connection: AsyncConnection, work_queue: WorkQueue, *, befo
         "sources": SOURCES[Event.CLAIM],
         "limit": limit,
     }
-    return int((await connection.execute(_RING_AGAIN, parameters)).scalar_one())

@@ -7,8 +7,8 @@ It does not count messages, and asks nothing about any single one; it uses that 
 
 "Well before" is RECONCILE_AFTER_SECONDS, more than a message stays unclaimed in a worker or changes places in the
 queue. Where messages wait and nobody consumes, neither rule says anything, however many wait and however long: nobody
-could run them either. A task whose ring waits in the outbox is never concerned: it is younger than the oldest there,
-or that limits the rules. A wrong guess costs a message that dies at the claim.
+could run them either. A task whose ring waits in the outbox is not concerned: the oldest there limits the rules, though
+what came late is found elsewhere. A wrong guess costs a message that dies at the claim.
 """
 
 from collections.abc import Sequence
@@ -59,23 +59,24 @@ class Reconciler:
 
     async def _reconcile(self, work_queue: WorkQueue, *, empty: bool) -> int:
         async with transaction(self._engine) as connection:
-            before = await self._lost_before(connection, work_queue, empty=empty)
-            if before is None:
+            before = await self._reached(connection, work_queue, empty=empty)
+            # The outbox is asked only when it matters.
+            if before is None or not await reconcile.any_sent_out(connection, work_queue, before=before):
                 return 0
+            destinations = self._destinations(work_queue)
+            since = await reconcile.unpublished_since(connection, work_queue, destinations=destinations)
+            before = before if since is None else min(before, since)
             rung = await reconcile.ring_again(connection, work_queue, before=before, limit=BATCH)
         if rung:
             self._signal.send()
             log.warning("tasks_rung_again", work_queue=str(work_queue), count=rung, empty=empty)
         return rung
 
-    async def _lost_before(self, connection: AsyncConnection, work_queue: WorkQueue, *, empty: bool) -> datetime | None:
-        """Up to when a waiting task's message must be gone; None where nothing is known."""
-        limits = await reconcile.limits(connection, work_queue, destinations=self._destinations(work_queue))
-        reached = limits.now if empty else limits.passed_at
-        if reached is None:
-            return None
-        before: datetime = reached - timedelta(seconds=self._settings.reconcile_after_seconds)
-        return before if limits.unpublished_since is None else min(before, limits.unpublished_since)
+    async def _reached(self, connection: AsyncConnection, work_queue: WorkQueue, *, empty: bool) -> datetime | None:
+        """Up to when the message of a waiting task must be gone, if it was sent; None where nothing is known."""
+        row = await reconcile.reached(connection, work_queue)
+        reached: datetime | None = row.now if empty else row.passed_at
+        return reached - timedelta(seconds=self._settings.reconcile_after_seconds) if reached else None
 
     def _destinations(self, work_queue: WorkQueue) -> Sequence[str]:
         delays = self._settings.retry_delays_seconds

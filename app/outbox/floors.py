@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 LAG_SECONDS: Final = 2.0
-"""An id is given when a row is written, and the row is seen when its transaction commits: a floor follows so much
-later. What comes later still is found by the lookout."""
+"""An id is given when a row is written, and the row is seen when its transaction commits: a floor follows at least so
+much later. What comes later still is moved to the end by the lookout."""
 
 
 @dataclass(slots=True)
@@ -20,25 +20,36 @@ class _Passed:
 
 
 class Floors:
-    """Ids of rows, by destination; times are seconds on the caller's clock."""
+    """Ids of rows, by destination. Times are seconds on the caller's clock."""
 
-    def __init__(self, destinations: Iterable[str]) -> None:
-        self._floors = dict.fromkeys(destinations, 0)
+    def __init__(self, floors: Mapping[str, int] | None = None) -> None:
+        self._floors = dict(floors or {})
         self._passed: dict[str, _Passed] = {}
 
-    def passed(self, destination: str, row_id: int, *, now: float) -> None:
-        """Everything that was seen up to ``row_id`` is published."""
-        last = self._passed.setdefault(destination, _Passed(row_id, now))
-        if now - last.moment >= LAG_SECONDS:
-            self._floors[destination] = last.row_id
-            self._passed[destination] = _Passed(row_id, now)
+    def begin(self, destinations: Iterable[str], row_id: int) -> None:
+        """Read those of ``destinations`` that are new after ``row_id``."""
+        for destination in destinations:
+            self._floors.setdefault(destination, row_id)
 
-    def left_behind(self, destination: str, row_id: int) -> None:
-        """``row_id`` is the first that waits for ``destination``, which may be new."""
-        if row_id <= self._floors.setdefault(destination, 0):
-            self._floors[destination] = row_id - 1
-            self._passed.pop(destination, None)
+    def cap(self, row_id: int) -> None:
+        """No id above ``row_id`` was given yet. Floors above it are of a database that lost its last transactions."""
+        for destination, floor in self._floors.items():
+            if floor > row_id:
+                self._floors[destination] = row_id
+                self._passed.pop(destination, None)
+
+    def passed(self, destination: str, row_id: int, *, moment: float) -> None:
+        """Everything that was seen at ``moment``, up to ``row_id``, is published."""
+        last = self._passed.setdefault(destination, _Passed(row_id, moment))
+        if moment - last.moment >= LAG_SECONDS:
+            # Less than last time: of what came in between there may be more than one round took.
+            self._floors[destination] = min(last.row_id, row_id)
+            self._passed[destination] = _Passed(row_id, moment)
+
+    def all(self) -> Mapping[str, int]:
+        """The id that each destination is read after."""
+        return dict(self._floors)
 
     def without(self, resting: Collection[str]) -> Mapping[str, int]:
-        """The id that each destination is to be read after, but for those that are ``resting``."""
+        """The same, but for those that are ``resting``."""
         return {destination: floor for destination, floor in self._floors.items() if destination not in resting}

@@ -1,32 +1,66 @@
 """Looks for rows that the relay's rounds do not see, and for those whose wake-up call was lost."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
+
+import structlog
 
 from app.db import outbox
 from app.db.link import Link
+from app.errors import DatabaseUnavailable
 from app.outbox.floors import Floors
 
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 300.0
+"""What a look may take. It reads past all that a long transaction keeps: tens of millions of entries after an hour."""
+
 PATIENCE: Final = 20
-"""A look takes at most one part in so many of the time: it reads past all that a long transaction keeps."""
+LONGEST_REST_SECONDS: Final = 60.0
+"""A look takes at most one part in PATIENCE of the time, unless it would then come more seldom than this."""
+
+BATCH: Final = 20_000
 
 
 class Lookout:
-    """On a link of its own, so that no round waits for a look."""
+    """On a link of its own, so that no round waits for a look. Rounds begin with its first one."""
 
-    def __init__(self, link: Link, floors: Floors, *, wake: Callable[[], None], poll_seconds: float) -> None:
+    def __init__(
+        self, link: Link, floors: Floors, *, destinations: Sequence[str], wake: Callable[[], None], poll_seconds: float
+    ) -> None:
+        """``destinations``: those to read whether or not anything waits for them."""
         self._link = link
         self._floors = floors
+        self._destinations = destinations
         self._wake = wake
         self._poll_seconds = poll_seconds
 
     async def tick(self) -> float:
-        """Raises DatabaseUnavailable."""
+        """One look. A failed one rests as long as one that did not."""
         began_at = time.monotonic()
+        try:
+            more = await self._look()
+        except DatabaseUnavailable as error:
+            log.warning("look_failed", error=f"{error}: {error.__cause__}")
+            more = False
+        rest = min((time.monotonic() - began_at) * PATIENCE, LONGEST_REST_SECONDS)
+        return 0 if more else max(rest, self._poll_seconds)
+
+    async def _look(self) -> bool:
+        """Whether there may be more rows to move."""
+        last_id = await outbox.last_id(self._link.fetch)
+        self._floors.cap(last_id)
+        floors = self._floors.all()
         waiting = await outbox.first_waiting(self._link.fetch)
         for destination, row_id in waiting:
-            self._floors.left_behind(destination, row_id)
+            self._floors.begin([destination], row_id - 1)
+        self._floors.begin(self._destinations, last_id)
+        # By the floors of before: what was published while the look was under way is not hidden.
+        hidden = {
+            destination: floors[destination] for destination, row_id in waiting if row_id <= floors.get(destination, 0)
+        }
+        moved = await outbox.move_to_end(self._link.fetch, hidden, limit=BATCH) if hidden else 0
         if waiting:
             self._wake()
-        return max(self._poll_seconds, (time.monotonic() - began_at) * PATIENCE)
+        return moved >= BATCH

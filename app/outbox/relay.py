@@ -79,7 +79,7 @@ class Relay:
             if not self._publisher.covers(row.delay_seconds for row in rows if row.delay_seconds is not None):
                 return 0
             settled = await self._relay(fetch, rows) if rows else []
-        self._pass(settled)
+        self._pass(settled, now)
         if silent := sum(receipt.fate is Fate.UNKNOWN for _, receipt in settled):
             raise BrokerUnavailable(f"{silent} messages got no answer; they stay in the outbox")
         if len(rows) >= self._batch_size:
@@ -109,15 +109,15 @@ class Relay:
         await self._count_returned(fetch, settled)
         return settled
 
-    def _pass(self, settled: Settled) -> None:
-        """Where a destination took everything, the next round begins behind it: the deletes are committed."""
-        now = asyncio.get_running_loop().time()
+    def _pass(self, settled: Settled, moment: float) -> None:
+        """Where a destination took everything that was seen at ``moment``, later rounds begin behind it: the deletes
+        are committed."""
         left = {parcel.destination for parcel, receipt in settled if receipt.fate is not Fate.CONFIRMED}
         last: dict[str, int] = {}
         for parcel, _ in settled:
             last[parcel.destination] = max(last.get(parcel.destination, 0), *parcel.row_ids)
         for destination in last.keys() - left:
-            self._floors.passed(destination, last[destination], now=now)
+            self._floors.passed(destination, last[destination], moment=moment)
 
     def _share(self, work_queue: str, waiting: int) -> int:
         seconds = self._task_seconds.get(work_queue)

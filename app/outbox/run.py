@@ -11,7 +11,7 @@ from app.config import Settings
 from app.db.link import Link
 from app.db.signals import OUTBOX_CHANNEL, listen
 from app.outbox.floors import Floors
-from app.outbox.lookout import Lookout
+from app.outbox.lookout import LOOK_SECONDS, Lookout
 from app.outbox.relay import Relay, RelayTotals
 from app.process import first_of, poll, run_role
 from app.queues import Priority
@@ -21,8 +21,9 @@ log = structlog.get_logger(__name__)
 
 async def relay(settings: Settings, stopping: asyncio.Event) -> None:
     """Relay until ``stopping``; a batch under way is finished first."""
-    link, calls, looks = (Link(settings, application="relay") for _ in range(3))
-    floors = Floors(destinations(settings))
+    link, calls = (Link(settings, application="relay") for _ in range(2))
+    looks = Link(settings, application="relay", seconds=LOOK_SECONDS)
+    floors = Floors()
     wake = asyncio.Event()
     publisher = Publisher(
         BrokerConnection(settings.rabbitmq_url, name="aftercommit-relay"),
@@ -39,12 +40,19 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
         poll_seconds=settings.outbox_poll_interval,
         floors=floors,
     )
-    lookout = Lookout(looks, floors, wake=wake.set, poll_seconds=settings.outbox_poll_interval)
+    lookout = Lookout(
+        looks,
+        floors,
+        destinations=destinations(settings),
+        wake=wake.set,
+        poll_seconds=settings.outbox_poll_interval,
+    )
     async with link, looks, asyncio.TaskGroup() as group:
-        group.create_task(poll("relay", role.tick, stopping=stopping, wake=wake))
-        group.create_task(poll("lookout", lookout.tick, stopping=stopping))
+        looking = group.create_task(poll("lookout", lookout.tick, stopping=stopping))
         group.create_task(listen(calls, OUTBOX_CHANNEL, wake, stopping=stopping))
         group.create_task(summarise(role, settings.log_summary_seconds, stopping))
+        await poll("relay", role.tick, stopping=stopping, wake=wake)
+        looking.cancel()  # a look may take long, and leaves nothing half done
     await publisher.close()
 
 

@@ -76,8 +76,9 @@ class Lease:
             name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
             try:
                 asked_at = await self._open(engine, name)
-            except DatabaseUnavailable as error:
-                log.debug("lease_not_opened", error=error.detail)
+            except Exception as error:  # whatever it is, there is no lease, and the thread must go on
+                tell = log.debug if isinstance(error, DatabaseUnavailable) else log.warning  # all tell of an outage
+                tell("lease_not_opened", error=str(error))
                 await self._pause_until(time.monotonic() + RETRY_SECONDS)
                 continue
             log.info("lease_opened", worker=name)
@@ -109,7 +110,7 @@ class Lease:
             try:
                 async with asyncio.timeout(left):
                     held = await self._renew(engine, name)
-            except (DatabaseUnavailable, TimeoutError) as error:
+            except Exception as error:  # whatever it is, the lease ends with its safe part
                 log.warning("lease_not_renewed", worker=name, error=str(error))
                 await self._pause_until(time.monotonic() + RETRY_SECONDS)
                 continue
@@ -127,9 +128,8 @@ class Lease:
         try:
             async with single_statement(engine) as connection:
                 await leases.close(connection, name)
-        except DatabaseUnavailable as error:
-            # It lapses by itself, and nothing runs under it.
-            log.debug("lease_not_given_back", worker=name, error=error.detail)
+        except Exception as error:  # it lapses by itself, and nothing runs under it
+            log.debug("lease_not_given_back", worker=name, error=str(error))
 
     async def _pause_until(self, moment: float) -> None:
         """Sleep in steps that notice the stop."""

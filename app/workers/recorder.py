@@ -48,6 +48,7 @@ class Recorder:
         self._signal = signal
         self._on_recorded = on_recorded
         self._waiting: list[Ended] = []
+        self._apart = 0  # so many of them are written one by one
         self._open_claims: dict[UUID, int] = {}
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
@@ -75,13 +76,18 @@ class Recorder:
             log.error("outcomes_abandoned", count=len(self._waiting))
 
     async def tick(self) -> float:
-        """Write what waits. Raises DatabaseUnavailable and then keeps it for the next tick."""
-        if len(self._waiting) < ENOUGH and self._more_may_come():
+        """Write what waits. What raises, DatabaseUnavailable or another, keeps it for the next tick."""
+        if len(self._waiting) < ENOUGH and self._more_may_come() and not self._apart:
             await asyncio.sleep(GATHER_SECONDS)
-        batch = self._waiting[:LARGEST_BATCH]
-        if batch:
-            await self._write(batch)
-            del self._waiting[: len(batch)]
+        batch = self._waiting[: 1 if self._apart else LARGEST_BATCH]
+        try:
+            if batch:
+                await self._write(batch)
+        except StatementRefused as error:
+            self._refused(batch, error)
+            return 0
+        del self._waiting[: len(batch)]
+        self._apart = max(self._apart - 1, 0)
         if not self._waiting:
             self._empty.set()
             return IDLE_SECONDS
@@ -91,13 +97,8 @@ class Recorder:
         return bool(self._waiting) and sum(self._open_claims.values()) > len(self._waiting)
 
     async def _write(self, batch: Sequence[Ended]) -> None:
-        try:
-            closed = self._closed_by(batch)
-            wanted = [ended.outcome for ended in batch if not ended.recorded]
-            taken = await outcomes.record(self._link.fetch, wanted, closed=closed)
-        except StatementRefused as error:
-            await self._write_apart(batch, error)
-            return
+        wanted = [ended.outcome for ended in batch if not ended.recorded]
+        taken = await outcomes.record(self._link.fetch, wanted, closed=self._closed_by(batch))
         for ended in batch:
             self._report(
                 ended.task, ended.outcome, taken=ended.recorded or (ended.task.id, ended.task.attempt) in taken
@@ -119,11 +120,10 @@ class Recorder:
             self._open_claims.pop(task.claim_id, None)
         self._on_recorded(task)
 
-    async def _write_apart(self, batch: Sequence[Ended], error: StatementRefused) -> None:
+    def _refused(self, batch: Sequence[Ended], error: StatementRefused) -> None:
         """One outcome that Postgres refuses must not hold up the others: it becomes a failure that can be stored."""
         if len(batch) > 1:
-            for ended in batch:
-                await self._write([ended])
+            self._apart = len(batch)
             return
         task = batch[0].task
         if batch[0].outcome.reason == _UNSTORABLE:
@@ -137,7 +137,7 @@ class Recorder:
             error=text,
             reason=_UNSTORABLE,
         )
-        await self._write([Ended(task, failure)])
+        self._waiting[0] = Ended(task, failure)
 
     def _report(self, task: ClaimedTask, outcome: Outcome, *, taken: bool) -> None:
         self.totals[outcome.ending if taken else "refused"] += 1

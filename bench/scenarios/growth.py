@@ -44,5 +44,5 @@ SCENARIO: Final = Scenario(
         Figure("ratio", "grown ÷ empty", "×", at_least(0.9)),
     ),
     measure,
-    rounds=True,
+    once=True,
 )

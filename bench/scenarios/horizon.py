@@ -69,5 +69,5 @@ SCENARIO: Final = Scenario(
         Figure("after_ratio", "after ÷ before", "×", at_least(0.95)),
     ),
     measure,
-    rounds=True,
+    once=True,
 )

@@ -46,7 +46,7 @@ async def measure_workers(ground: Ground) -> Sample:
 def _scenario(name: str, title: str, what: str, measure: Measure) -> Scenario:
     figures = (*FIGURES, Figure("rate", "rate meanwhile", "tasks/s"))
     titled = tuple(replace(figure, title=f"{title}: {figure.title}") for figure in figures)
-    return Scenario(name, f"{what}; {COUNTED}", titled, measure)
+    return Scenario(name, f"{what}; {COUNTED}", titled, measure, once=True)
 
 
 SCENARIOS: Final = (

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+import asyncpg
 import pytest
 
 from app.config import Settings
@@ -41,6 +42,19 @@ async def test_value_that_cannot_be_stored_is_refused_and_costs_no_connection(li
     with pytest.raises(StatementRefused):
         await link.fetch("SELECT $1::text", value)
     assert await link.fetch(BACKEND) == before
+
+
+async def test_other_errors_are_about_no_value(link: Link) -> None:
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await link.fetch("SELECT * FROM nothing")
+
+
+async def test_server_that_takes_no_writes_is_unavailable_and_left(service: Service, link: Link) -> None:
+    await link.fetch("SET default_transaction_read_only = on")
+    with pytest.raises(DatabaseUnavailable):
+        await link.fetch(ADD, "a")
+    await link.fetch(ADD, "b")
+    assert await names(service) == ["b"]
 
 
 async def test_connection_that_was_ended_is_replaced(service: Service, link: Link) -> None:

@@ -121,6 +121,16 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         lambda connection: reconcile.ring_again(connection, WorkQueue("emails", Priority.HIGH), before=NOON, limit=100),
         {"tasks_unfinished"},
     ),
+    "reconcile.any_sent_out": (
+        lambda connection: reconcile.any_sent_out(connection, WorkQueue("emails", Priority.HIGH), before=NOON),
+        {"tasks_unfinished"},
+    ),
+    "reconcile.unpublished_since": (
+        lambda connection: reconcile.unpublished_since(
+            connection, WorkQueue("emails", Priority.HIGH), destinations=["emails.high", "tasks.retry.high.5"]
+        ),
+        {"outbox_unpublished"},
+    ),
 }
 LINKED: dict[str, tuple[Callable[[Fetch], Awaitable[object]], set[str]]] = {
     "submit": (
@@ -142,6 +152,10 @@ LINKED: dict[str, tuple[Callable[[Fetch], Awaitable[object]], set[str]]] = {
         {"outbox_unpublished"},
     ),
     "outbox.first_waiting": (outbox.first_waiting, {"outbox_unpublished"}),
+    "outbox.move_to_end": (
+        lambda fetch: outbox.move_to_end(fetch, {"tasks.low": 1_000, "tasks.high": 10}, limit=5_000),
+        {"outbox_unpublished", "outbox_pkey"},
+    ),
     "outbox.delete": (lambda fetch: outbox.delete(fetch, list(range(1, 501))), {"outbox_pkey"}),
     "outbox.count_returned": (
         lambda fetch: outbox.count_returned(fetch, {1: "no", 2: "no"}, max_attempts=10),

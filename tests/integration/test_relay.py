@@ -84,6 +84,19 @@ async def test_row_whose_transaction_took_long_is_found_although_later_ones_were
     await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
 
 
+async def test_rows_are_relayed_although_ids_went_back(service: Service) -> None:
+    """As after the loss of a primary whose standby lagged behind."""
+    api = await service.api()
+    await service.relay()
+    for _ in range(3):
+        await api.submit("echo", priority="high")
+        await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+        await asyncio.sleep(LAG_SECONDS)  # until the floor has followed
+    await service.query("ALTER SEQUENCE outbox_id_seq RESTART")
+    await api.submit("echo", priority="high")
+    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+
+
 async def test_row_for_a_destination_that_no_setting_names_is_found(service: Service) -> None:
     channel = await (await service.declare()).open_channel()
     await channel.declare_queue("old.high", durable=True)

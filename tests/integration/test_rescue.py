@@ -4,8 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from app.config import Settings
+from app.db.engine import single_statement
 from devstack.servers import Servers
 from tests.integration.service import Api, Service
 
@@ -191,6 +193,34 @@ async def test_transaction_is_refused_in_a_sync_handler(api: Api, service: Servi
     await service.worker()
     task = await api.submit("test.sync_transaction", max_retries=0)
     assert "needs an async handler" in (await api.get(task["id"], wait=30))["error"]["message"]
+
+
+async def take_no_writes(service: Service, *, refused: bool) -> None:
+    """What connects from now on finds the database so; when it begins, everything connects anew."""
+    async with single_statement(service.engine) as connection:
+        await connection.execute(text("SET default_transaction_read_only = off"))
+        name, value = service.settings.postgres_db, "on" if refused else "off"
+        await connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}'))
+        if refused:
+            await connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+
+
+async def test_task_survives_a_database_that_takes_no_writes_for_longer_than_a_lease(
+    api: Api, service: Service
+) -> None:
+    await service.worker()
+    task = await api.submit("test.sleep", payload={"seconds": 4}, max_retries=0)
+    await service.until("SELECT status = 'running' FROM tasks")
+    await take_no_writes(service, refused=True)
+    await service.until("SELECT max(lease_until) < now() FROM workers")
+    await take_no_writes(service, refused=False)
+    assert (await api.get(task["id"], wait=30))["status"] == "succeeded"
+    assert [attempt["outcome"] for attempt in await api.attempts(task["id"])] == ["released", "succeeded"]
 
 
 async def test_worker_that_lost_its_lease_releases_its_tasks_and_goes_on_under_a_new_name(service: Service) -> None:

@@ -10,6 +10,7 @@ import pytest
 from app.db import claims
 from app.db.claims import ClaimedTask
 from app.errors import DatabaseUnavailable
+from app.outbox.grouping import LEAST_MESSAGES
 from app.queues import Priority, WorkQueue
 from tests.integration.service import Api, Service
 
@@ -257,3 +258,45 @@ async def test_retries_keep_the_delay_of_their_retry_queue(api: Api, service: Se
     for (earlier, later), delay in zip(itertools.pairwise(attempts), (1, 2), strict=True):
         pause = datetime.fromisoformat(later["started_at"]) - datetime.fromisoformat(earlier["finished_at"])
         assert delay * 0.95 <= pause.total_seconds() <= delay * 1.2 + 0.5
+
+
+REFUSE = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.status = 'succeeded' THEN
+            RAISE EXCEPTION 'this value is not taken' USING ERRCODE = 'data_exception';
+        ELSIF NEW.status = 'failed' AND nextval('outages') <= 2 THEN
+            RAISE EXCEPTION 'the server goes away' USING ERRCODE = 'admin_shutdown';
+        END IF;
+        RETURN NEW;
+    END $$
+"""
+
+
+async def test_outcome_that_cannot_be_stored_becomes_a_failure_and_costs_the_others_nothing(
+    api: Api, service: Service
+) -> None:
+    """An outage comes in between, and the claim stays until the last of its tasks has ended."""
+    await service.query("CREATE SEQUENCE outages")
+    await service.query(REFUSE)
+    await service.query(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON tasks FOR EACH ROW WHEN (NEW.tags = '{refused}')"
+        " EXECUTE FUNCTION refuse()"
+    )
+    # Short tasks share a message, and so a claim, when enough of them wait.
+    await service.query(
+        "INSERT INTO work_queue_marks (work_queue, passed_at, task_seconds) VALUES ('tasks.high', now(), 0.001)"
+    )
+    short: dict[str, Any] = {"type": "test.sleep", "priority": "high"}
+    slow, good, refused, *_ = await api.submit_batch(
+        [short | {"payload": {"seconds": 6}}, short, short | {"tags": ["refused"]}, *[short] * 3 * LEAST_MESSAGES]
+    )
+    await service.worker()
+    failed = await api.get(refused["id"], wait=30)
+    assert (failed["status"], failed["error"]["type"]) == ("failed", "Unstorable")
+    assert (await api.get(good["id"]))["status"] == "succeeded"
+    assert (await api.get(slow["id"]))["status"] == "running"
+    (claim,) = await service.query("SELECT task_ids FROM claims")
+    assert {slow["id"], good["id"], refused["id"]} <= set(map(str, claim.task_ids))
+    assert (await api.get(slow["id"], wait=30))["status"] == "succeeded"
+    await service.until("SELECT NOT EXISTS (SELECT FROM claims)")

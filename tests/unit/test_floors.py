@@ -1,47 +1,46 @@
-"""Rounds begin behind what was published, and never behind what waits."""
+"""Rounds begin behind what was published, and only where everything before it was."""
 
 from app.outbox.floors import LAG_SECONDS, Floors
 
 
-def test_every_destination_is_read_from_its_beginning_at_first() -> None:
-    assert Floors(["a", "b"]).without([]) == {"a": 0, "b": 0}
+def after(*passed: tuple[float, int], floors: Floors | None = None) -> Floors:
+    """``floors``, or those of "a" from 0, after (lags, id) were passed."""
+    floors = floors or Floors({"a": 0})
+    for lags, row_id in passed:
+        floors.passed("a", row_id, moment=100 + lags * LAG_SECONDS)
+    return floors
+
+
+def test_nothing_is_read_before_it_is_known_where_to_begin() -> None:
+    floors = Floors()
+    assert floors.all() == {}
+    floors.begin(["a"], 7)
+    floors.begin(["a", "b"], 12)
+    assert floors.all() == {"a": 7, "b": 12}
 
 
 def test_resting_destinations_are_left_out() -> None:
-    assert Floors(["a", "b"]).without(["a", "unknown"]) == {"b": 0}
+    assert Floors({"a": 1, "b": 2}).without(["a", "unknown"]) == {"b": 2}
 
 
 def test_floor_follows_what_was_passed_so_long_ago_that_nothing_before_it_comes() -> None:
-    floors = Floors(["a"])
-    floors.passed("a", 10, now=100)
-    floors.passed("a", 20, now=100 + LAG_SECONDS / 2)
-    assert floors.without([]) == {"a": 0}
-    floors.passed("a", 30, now=100 + LAG_SECONDS)
-    assert floors.without([]) == {"a": 10}
-    floors.passed("a", 40, now=100 + LAG_SECONDS * 2)
-    assert floors.without([]) == {"a": 30}
+    floors = after((0, 10), (0.5, 20))
+    assert floors.all() == {"a": 0}
+    after((1, 30), floors=floors)
+    assert floors.all() == {"a": 10}
+    after((2, 40), floors=floors)
+    assert floors.all() == {"a": 30}
 
 
-def test_row_that_was_left_behind_is_read_in_the_next_round() -> None:
-    floors = Floors(["a"])
-    floors.passed("a", 10, now=100)
-    floors.passed("a", 30, now=100 + LAG_SECONDS)
-    floors.left_behind("a", 5)
-    assert floors.without([]) == {"a": 4}
-    # What was passed before does not lift the floor over it.
-    floors.passed("a", 40, now=100 + LAG_SECONDS * 2)
-    assert floors.without([]) == {"a": 4}
+def test_floor_stays_below_what_came_in_between_and_is_more_than_a_round_takes() -> None:
+    assert after((0, 1_000), (1, 600)).all() == {"a": 600}
 
 
-def test_row_that_waits_behind_the_floor_changes_nothing() -> None:
-    floors = Floors(["a"])
-    floors.passed("a", 10, now=100)
-    floors.passed("a", 30, now=100 + LAG_SECONDS)
-    floors.left_behind("a", 11)
-    assert floors.without([]) == {"a": 10}
-
-
-def test_destination_nobody_told_of_is_known_once_a_row_waits_for_it() -> None:
-    floors = Floors([])
-    floors.left_behind("tasks.retry.high.7", 12)
-    assert floors.without([])["tasks.retry.high.7"] < 12
+def test_floors_of_a_database_that_lost_its_last_transactions_are_capped() -> None:
+    floors = after((0, 10), (1, 20), (1.5, 30))
+    floors.begin(["b"], 4)
+    floors.cap(8)
+    assert floors.all() == {"a": 8, "b": 4}
+    # What was passed before is of no use any more.
+    after((2.5, 9), floors=floors)
+    assert floors.all() == {"a": 8, "b": 4}
