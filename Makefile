@@ -65,7 +65,7 @@ else
 endif
 	@touch $@
 
-bench: env $(BENCH_STAMP) ## Benchmarks beside the peers, five times over, into documents/; takes an hour and a half
+bench: env $(BENCH_STAMP) ## Benchmarks beside the peers, five times over, into documents/; takes an hour
 	@status=0; $(VENV)/bin/python -m bench --repeats 5 --json documents/benchmarks.json || status=$$?; \
 	$(BENCH_VENV)/bin/python -m bench.report documents/benchmarks.json && exit $$status
 

@@ -74,7 +74,7 @@ def is_outage_state(error: BaseException | None) -> bool:
     return code.startswith(_OUTAGE_CLASSES) or code in _TRY_AGAIN
 
 
-def is_refusal(error: BaseException) -> bool:
+def _is_refusal(error: BaseException) -> bool:
     """Whether ``error`` says that values cannot be stored, now or later."""
     if isinstance(error, asyncpg.PostgresError):
         return state(error).startswith(_REFUSAL_CLASSES)
@@ -180,7 +180,7 @@ class Link:
         elif is_outage(error):
             self._drop()
             raise DatabaseUnavailable("Postgres cannot be reached right now. Try again.") from error
-        elif is_refusal(error):
+        elif _is_refusal(error):
             raise StatementRefused(str(error)) from error
         raise error
 

@@ -7,8 +7,8 @@ It does not count messages, and asks nothing about any single one; it uses that 
 
 "Well before" is RECONCILE_AFTER_SECONDS, more than a message stays unclaimed in a worker or changes places in the
 queue. Where messages wait and nobody consumes, neither rule says anything, however many wait and however long: nobody
-could run them either. A task whose ring waits in the outbox is not concerned: the oldest there limits the rules, though
-what came late is found elsewhere. A wrong guess costs a message that dies at the claim.
+could run them either. A task whose ring waits in the outbox is not concerned: the first there limits the rules, and is
+the oldest, but for rings that came late. A wrong guess costs a message that dies at the claim.
 """
 
 from collections.abc import Sequence
