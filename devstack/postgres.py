@@ -203,8 +203,7 @@ class PostgresServer:
             )
 
     def _wait_until_ready(self) -> None:
-        processes.wait_until(lambda: self._ready or self._exited, 60)
-        if not self._ready:
+        if not processes.wait_until(lambda: self._ready or self._exited, 60) or self._exited:
             raise DevstackError(f"PostgreSQL did not start; see {self.log_file}")
 
     @property

@@ -50,7 +50,7 @@ FILL = f"""
         SELECT n, to_timestamp(1767225600 + n * 4) AS created_at,
             CASE WHEN n > {TASKS} - 1000 THEN (ARRAY['queued', 'running', 'retrying'])[1 + n % 3]
                 WHEN n % 40 = 0 THEN 'failed' WHEN n % 200 = 1 THEN 'cancelled' ELSE 'succeeded' END AS status
-        FROM generate_series(1, {TASKS}) AS n
+        FROM generate_series(1::bigint, {TASKS}) AS n
     ) AS made;
     UPDATE tasks SET rung = false WHERE id IN (SELECT id FROM tasks WHERE status = 'retrying' LIMIT 50);
     INSERT INTO attempts (task_id, attempt, outcome, error) SELECT id, 1, 'failed', error FROM tasks;
