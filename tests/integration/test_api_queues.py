@@ -119,7 +119,8 @@ async def test_parked_rows_wait_again_when_they_are_requeued(service: Service) -
     body = {"ids": [*ids[:2], row[0], 2**63 - 1]}
     assert await api.call("POST", "/v1/outbox/requeue", body) == (200, {"requeued": 2})
     assert await api.call("POST", "/v1/outbox/requeue", body) == (200, {"requeued": 0})
-    rows = await service.query("SELECT attempts, failed_at FROM outbox WHERE id = ANY(:ids)", ids=ids[:2])
+    # At the end, after which the relay still reads.
+    rows = await service.query("SELECT attempts, failed_at FROM outbox WHERE id > :last", last=row[0])
     assert [tuple(row) for row in rows] == [(0, None)] * 2
     assert await api.call("POST", "/v1/outbox/requeue", {}) == (200, {"requeued": 3})
     _, answer = await api.call("GET", "/v1/outbox")
