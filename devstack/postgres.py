@@ -203,7 +203,8 @@ class PostgresServer:
             )
 
     def _wait_until_ready(self) -> None:
-        if not processes.wait_until(lambda: self._ready or self._exited, 60) or self._exited:
+        processes.wait_until(lambda: self._ready or self._exited, 60)
+        if not self._ready:
             raise DevstackError(f"PostgreSQL did not start; see {self.log_file}")
 
     @property
@@ -212,7 +213,10 @@ class PostgresServer:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return self.running and len(lines) > 7 and lines[7].strip() == "ready"
+        # Pid and state from one look: a server that was killed left a file that says "ready".
+        if len(lines) <= 7 or lines[7].strip() != "ready":
+            return False
+        return processes.is_alive(int(lines[0]), self._marker)
 
     @property
     def _exited(self) -> bool:

@@ -249,8 +249,8 @@ class RabbitServer:
         return process
 
     def _wait_until_ready(self) -> None:
-        settled = processes.wait_until(lambda: self._ready or self._exited, START_TIMEOUT_SECONDS, 0.1)
-        if not settled or self._exited:
+        processes.wait_until(lambda: self._ready or self._exited, START_TIMEOUT_SECONDS, 0.1)
+        if not self._ready:
             raise DevstackError(f"RabbitMQ did not start; see {self.log_file.parent}")
 
     @property

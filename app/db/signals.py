@@ -10,7 +10,8 @@ from typing import Final
 
 import structlog
 
-from app.db.link import CLOSE_SECONDS, Link
+from app.db.link import CLOSE_SECONDS, Link, StatementRefused
+from app.errors import DatabaseUnavailable
 from app.process import first_of, poll
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,7 @@ class OutboxSignal:
             self._wanted = False
             try:
                 await self._link.fetch(_NOTIFY)
-            except Exception as error:  # a lost call costs little, whatever lost it
+            except (DatabaseUnavailable, StatementRefused) as error:
                 log.debug("outbox_signal_lost", error=str(error))
         return IDLE_SECONDS
 

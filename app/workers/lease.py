@@ -128,8 +128,9 @@ class Lease:
         try:
             async with single_statement(engine) as connection:
                 await leases.close(connection, name)
-        except Exception as error:  # it lapses by itself, and nothing runs under it
-            log.debug("lease_not_given_back", worker=name, error=str(error))
+        except DatabaseUnavailable as error:
+            # It lapses by itself, and nothing runs under it.
+            log.debug("lease_not_given_back", worker=name, error=error.detail)
 
     async def _pause_until(self, moment: float) -> None:
         """Sleep in steps that notice the stop."""

@@ -74,9 +74,7 @@ async def test_row_whose_transaction_took_long_is_found_although_later_ones_were
     api = await service.api()
     await service.relay()
     async with service.engine.begin() as late:
-        await late.execute(
-            text("INSERT INTO outbox (work_queue, task_id, dispatch) VALUES ('tasks.high', :id, 1)"), LATE
-        )
+        await late.execute(ADD, LATE)
         for _ in range(3):
             await api.submit("echo", priority="high")
             await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
