@@ -31,5 +31,5 @@ WORKDIR /srv/aftercommit
 # By number, so that Kubernetes' runAsNonRoot can tell.
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "app.health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "aftercommit.runtime.health"]
 CMD ["python", "-m", "app.api.run"]

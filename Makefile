@@ -31,10 +31,10 @@ endif
 	@touch $@
 
 up: env ## Run everything in the foreground: private PostgreSQL and RabbitMQ, API, relay, maintenance, workers
-	@$(VENV)/bin/python -m devstack up
+	@$(VENV)/bin/python -m aftercommit.devstack up
 
 demo: env ## The same with a real load run to its end, and its account checked
-	@$(VENV)/bin/python -m devstack demo
+	@$(VENV)/bin/python -m aftercommit.devstack demo
 
 check: env ## Format, lint, types, import rules
 	$(VENV)/bin/ruff format --check .

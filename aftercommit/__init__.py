@@ -10,8 +10,28 @@
 List the module in WORKER_MODULES; the worker finds every decorated function in it.
 """
 
-from aftercommit.context import Context
-from aftercommit.errors import Fail, InvalidPayload, Retry
-from aftercommit.handler import Handler, task
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from aftercommit.context import Context
+    from aftercommit.errors import Fail, InvalidPayload, Retry
+    from aftercommit.handler import Handler, task
 
 __all__ = ["Context", "Fail", "Handler", "InvalidPayload", "Retry", "task"]
+
+_HOMES: Final = {
+    "Context": "aftercommit.context",
+    "Fail": "aftercommit.errors",
+    "Handler": "aftercommit.handler",
+    "InvalidPayload": "aftercommit.errors",
+    "Retry": "aftercommit.errors",
+    "task": "aftercommit.handler",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name at its first use: a health check or `make clean` needs none of them, nor pydantic."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

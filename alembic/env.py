@@ -1,32 +1,66 @@
 """Runs the migrations on the database of the settings, one runner at a time."""
 
 import asyncio
+from typing import Final
 
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from aftercommit.core.settings import load_settings
+from aftercommit.db.engine import database_url
+from aftercommit.db.models import SCHEMA, metadata
 from alembic import context
-from app.config import load_settings
-from app.db.engine import database_url
-from app.db.models import metadata
 
-# A migration that cannot have its lock soon gives up: queueing for it would block every statement behind it.
-LOCK_TIMEOUT = "5s"
-RUNNERS_LOCK = 7_236_001
+LOCK_TIMEOUT: Final = "5s"
+"""A migration that cannot have its lock soon gives up: queueing for it would block every statement behind it."""
+
+RUNNERS_TIMEOUT: Final = "10min"
+"""How long a runner waits for the one before it."""
+
+CONNECT_SECONDS: Final = 10
+RUNNERS_LOCK: Final = 7_236_001
+
+# Up to 0003 everything stood in `public`, where an application may have a version table of its own: `tasks.rung` tells
+# that this one is ours. The tables follow in 0004.
+_TAKE_OVER: Final = f"""
+    DO $$ BEGIN
+        IF to_regclass('{SCHEMA}.alembic_version') IS NULL AND EXISTS (
+            SELECT FROM pg_attribute WHERE attrelid = to_regclass('public.tasks') AND attname = 'rung'
+        ) THEN
+            ALTER TABLE public.alembic_version SET SCHEMA {SCHEMA};
+        END IF;
+    END $$
+"""
 
 
 def migrate(connection: Connection) -> None:
+    connection.execute(text(f"SET lock_timeout = '{RUNNERS_TIMEOUT}'"))
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": RUNNERS_LOCK})
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    connection.execute(text(_TAKE_OVER))
+    connection.execute(text(f"SET search_path = {SCHEMA}, public"))
     connection.commit()
-    context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        transaction_per_migration=True,
+        version_table_schema=SCHEMA,
+        include_schemas=True,
+        include_name=lambda name, kind, _: kind != "schema" or name == SCHEMA,
+    )
     with context.begin_transaction():
         context.run_migrations()
 
 
 async def main() -> None:
-    engine = create_async_engine(database_url(load_settings()), poolclass=NullPool)
+    engine = create_async_engine(
+        database_url(load_settings()),
+        poolclass=NullPool,
+        # Of a user named like the schema it would be the default one, which Alembic does not name.
+        connect_args={"timeout": CONNECT_SECONDS, "server_settings": {"search_path": "public"}},
+    )
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
     await engine.dispose()

@@ -29,7 +29,8 @@ TARGETS: Final[dict[str, Target]] = {
 
 OURS_KEEPS: Final = (
     "The task, its payload, its state and each attempt in Postgres from the submit's commit on; the result; the "
-    "outcome exactly once; the message confirmed in a quorum queue, and rung again when RabbitMQ loses it. It runs at "
+    "outcome exactly once; the message confirmed in a quorum queue,"
+    " and enqueued again when RabbitMQ loses it. It runs at "
     "least once."
 )
 

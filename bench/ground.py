@@ -14,10 +14,10 @@ from typing import Final
 
 import asyncpg
 
+from aftercommit.devstack.servers import Servers
 from bench.child_process import CHECKOUT
 from bench.installation import Installation, server_dsn
 from bench.sizes import Sizes
-from devstack.servers import Servers
 
 FOR_SHORT_TASKS: Final = {"WORKER_CONCURRENCY": "1000", "WORKER_PREFETCH": "500", "OUTBOX_BATCH_SIZE": "2000"}
 """What documents/performance.md advises for them, as the peers are set by their own documents."""

@@ -15,13 +15,13 @@ from uuid import uuid4
 
 import asyncpg
 
-from app.config import Settings
+from aftercommit.core.settings import Settings
+from aftercommit.devstack.ports import HOST, free_port
+from aftercommit.devstack.servers import Servers
+from aftercommit.devstack.stack import answers_ok
 from bench.child_process import CHECKOUT, ChildProcess, Died
 from bench.load import STAMP, Order, Receipt
 from bench.progress import Progress
-from devstack.ports import HOST, free_port
-from devstack.servers import Servers
-from devstack.stack import answers_ok
 
 API: Final = "api"
 UNGROUPED_API: Final = "api-ungrouped"
@@ -151,7 +151,7 @@ class Installation:
     async def until_published(self) -> None:
         """The outbox is empty, so RabbitMQ has confirmed everything."""
         async with asyncio.timeout(FINISH_SECONDS):
-            while await self.connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
+            while await self.connection.fetchval("SELECT EXISTS (SELECT FROM aftercommit.outbox)"):
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async def settle(self) -> None:
@@ -175,7 +175,7 @@ class Installation:
         }
 
     async def _serves(self) -> bool:
-        workers = await self.connection.fetchval("SELECT count(*) FROM workers WHERE lease_until > now()")
+        workers = await self.connection.fetchval("SELECT count(*) FROM aftercommit.workers WHERE lease_until > now()")
         if workers < len(self.pids(WORKER)):
             return False
         return not self.pids(API) or await asyncio.to_thread(answers_ok, f"http://{HOST}:{self._port}/readyz")

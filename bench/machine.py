@@ -9,9 +9,9 @@ from typing import Final
 
 import asyncpg
 
+from aftercommit.devstack.servers import Servers
 from bench.child_process import CHECKOUT
 from bench.installation import server_dsn
-from devstack.servers import Servers
 
 LIBRARIES: Final = ("aio-pika", "asyncpg", "fastapi", "sqlalchemy", "uvicorn", "uvloop")
 

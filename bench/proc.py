@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from devstack.processes import children
+from aftercommit.devstack.processes import children
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 # Fields of /proc/<pid>/stat after the command's closing bracket (proc(5) numbers them from 3 on there).

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-LOOK_SECONDS: Final = 0.05
+SWEEP_SECONDS: Final = 0.05
 
 
 class Unfinished(Exception):
@@ -46,7 +46,8 @@ class Progress:
         many there are, and however many dead row versions a long transaction keeps. By primary key, since the index of
         unfinished tasks holds those too."""
         found: UUID | None = await self._connection.fetchval(
-            """SELECT id FROM (SELECT id, finished_at FROM tasks WHERE id >= $1 ORDER BY id OFFSET 0) AS later
+            """SELECT id FROM (SELECT id, finished_at FROM aftercommit.tasks
+                WHERE id >= $1 ORDER BY id OFFSET 0) AS later
                WHERE finished_at IS NULL LIMIT 1""",
             self._seen,
         )
@@ -59,13 +60,13 @@ class Progress:
         while await self.oldest_unfinished() is not None:
             if time.monotonic() > deadline:
                 raise Unfinished(f"{await self.unfinished()} of {tasks} tasks after {timeout_seconds:g} s")
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(SWEEP_SECONDS)
         return await self._span(tasks)
 
     async def unfinished(self) -> int:
         """How many."""
         count: int = await self._connection.fetchval(
-            "SELECT count(*) FILTER (WHERE finished_at IS NULL) FROM tasks WHERE id >= $1", self._seen
+            "SELECT count(*) FILTER (WHERE finished_at IS NULL) FROM aftercommit.tasks WHERE id >= $1", self._seen
         )
         return count
 
@@ -73,7 +74,7 @@ class Progress:
         row = await self._connection.fetchrow(
             """SELECT count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
                    extract(epoch FROM min(first_started_at))::float8, extract(epoch FROM max(finished_at))::float8
-               FROM tasks WHERE id >= $1""",
+               FROM aftercommit.tasks WHERE id >= $1""",
             self._first,
         )
         assert row is not None
@@ -84,14 +85,14 @@ class Progress:
     async def by_worker(self) -> dict[str, int]:
         """How many tasks each worker ran last."""
         rows = await self._connection.fetch(
-            "SELECT worker, count(*) FROM tasks WHERE id >= $1 GROUP BY worker", self._first
+            "SELECT worker, count(*) FROM aftercommit.tasks WHERE id >= $1 GROUP BY worker", self._first
         )
         return {row[0]: row[1] for row in rows}
 
     async def results(self, type: str) -> list[float]:
         """The results of the tasks of a type, which are numbers."""
         rows = await self._connection.fetch(
-            "SELECT (result #>> '{}')::float8 FROM tasks WHERE id >= $1 AND type = $2", self._first, type
+            "SELECT (result #>> '{}')::float8 FROM aftercommit.tasks WHERE id >= $1 AND type = $2", self._first, type
         )
         return [row[0] for row in rows]
 

@@ -18,7 +18,7 @@ _ID: Final = """(
 )::uuid"""
 
 _ADD_FINISHED: Final = f"""
-    INSERT INTO tasks (id, type, queue, priority, status, attempt, payload, result, worker,
+    INSERT INTO aftercommit.tasks (id, type, queue, priority, status, attempt, payload, result, worker,
         created_at, queued_at, first_started_at, started_at, finished_at)
     SELECT {_ID}, 'bench.noop', 'tasks', (ARRAY['high', 'medium', 'low'])[1 + n % 3], 'succeeded', 1, '{{}}', 'null',
         'worker-' || n % 8, moment, moment, moment, moment, moment
@@ -28,12 +28,12 @@ _ADD_FINISHED: Final = f"""
 
 _ADD_WAITING: Final = f"""
     WITH waiting AS (
-        INSERT INTO tasks (id, type, queue, priority, status, payload)
+        INSERT INTO aftercommit.tasks (id, type, queue, priority, status, payload)
         SELECT {_ID}, 'bench.noop', '{PARKED}', 'medium', 'queued', '{{}}'
         FROM generate_series($2::bigint, $3::bigint) AS n
         RETURNING id, queue, priority
     )
-    INSERT INTO outbox (work_queue, task_id, dispatch) SELECT queue || '.' || priority, id, 1 FROM waiting
+    INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) SELECT queue || '.' || priority, id, 1 FROM waiting
 """
 
 DAY_MILLISECONDS: Final = 86_400_000

@@ -9,7 +9,7 @@ import asyncpg
 
 from bench.progress import Progress, id_milliseconds
 
-LOOK_SECONDS: Final = 0.03
+SWEEP_SECONDS: Final = 0.03
 
 
 async def watch_oldest(dsn: str, *, on_look: Callable[[float | None], None]) -> None:
@@ -23,4 +23,4 @@ async def watch_oldest(dsn: str, *, on_look: Callable[[float | None], None]) -> 
     while True:
         oldest = await progress.oldest_unfinished()
         on_look(id_milliseconds(oldest) / 1000 if oldest is not None else None)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(SWEEP_SECONDS)

@@ -3,29 +3,31 @@
 import runpy
 from datetime import datetime
 
-from app.api import app, submissions
-from app.config import load_settings
-from app.db import tasks
-from app.db.engine import create_engine, transaction, within
-from app.db.link import Connect
-from app.db.signals import OutboxSignal
-from app.db.tasks import Submission
+from aftercommit.core.settings import load_settings
+from aftercommit.db import submit
+from aftercommit.db.database import Connect
+from aftercommit.db.engine import create_engine, within
+from aftercommit.db.submit import Submission
+from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.server.api import app
+from aftercommit.server.submission import group_commit
 
 
-class Ungrouped(submissions.Submissions):
+class Ungrouped(group_commit.GroupCommit):
     """What most services do."""
 
-    def __init__(self, connect: Connect, signal: OutboxSignal) -> None:
-        super().__init__(connect, signal)
-        self._engine = create_engine(load_settings(), application="api")
+    def __init__(self, connect: Connect, notifier: OutboxNotifier) -> None:
+        super().__init__(connect, notifier)
+        settings = load_settings()
+        self._engine = create_engine(settings, application="api", size=settings.postgres_pool_size)
 
     async def submit(self, submission: Submission) -> datetime | None:
-        async with transaction(self._engine) as connection:
-            created_at, _ = await tasks.submit(within(connection), [submission])
-        self._signal.send()
+        async with self._engine.begin() as connection:
+            created_at, _ = await submit.submit(within(connection), [submission])
+        self._notifier.send()
         return created_at
 
 
 if __name__ == "__main__":
-    setattr(app, "Submissions", Ungrouped)  # noqa: B010  # a name that mypy does not see assigned
+    setattr(app, "GroupCommit", Ungrouped)  # noqa: B010  # a name that mypy does not see assigned
     runpy.run_module("app.api.run", run_name="__main__")

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from aftercommit import Context
-from app.db.claims import ClaimedTask
+from aftercommit.db.claims import ClaimedTask
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -1,47 +1,6 @@
-"""python -m app.api.run: the API's process."""
+"""python -m app.api.run: a process of the api role."""
 
-import asyncio
-import contextlib
-
-import uvicorn
-
-from app.api.app import create_app
-from app.config import Settings
-from app.process import run_role
-
-
-class Server(uvicorn.Server):
-    """uvicorn, with the signals left to ``run_role``."""
-
-    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]  # uvicorn types a generator
-        return contextlib.nullcontext()
-
-
-async def serve(settings: Settings, stopping: asyncio.Event) -> None:
-    """Serve until ``stopping``, then finish the requests under way for up to ``api_shutdown_seconds``."""
-    app = create_app(settings)
-    server = Server(
-        uvicorn.Config(
-            app,
-            host=settings.api_host,
-            port=settings.api_port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=settings.api_shutdown_seconds,
-        )
-    )
-    async with asyncio.TaskGroup() as group:
-        serving = group.create_task(server.serve())
-        stop = group.create_task(stopping.wait())
-        await asyncio.wait([serving, stop], return_when=asyncio.FIRST_COMPLETED)
-        if stop.done():
-            # Requests that wait for a task would outlast the grace.
-            app.state.services.watch.release()
-        server.should_exit = True
-        stop.cancel()
-
+from aftercommit.server.api.run import main
 
 if __name__ == "__main__":
-    run_role("api", serve)
+    main()

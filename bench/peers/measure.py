@@ -17,7 +17,7 @@ from bench.peers.catalogue import PEERS, Peer
 from bench.peers.order import NOOP, SLEEP, SUSTAINED, WARM_UP, Order
 
 KINDS: Final = (NOOP, SUSTAINED, SLEEP)
-LOOK_SECONDS: Final = 0.02
+SWEEP_SECONDS: Final = 0.02
 WARM_SECONDS: Final = 1.0
 """For what is left of the warm-up."""
 
@@ -103,7 +103,7 @@ async def _work(worker: ChildProcess, order: Order, peer: Peer, place: Installat
         return float(order.last.read_text()) - started_at
     while await place.connection.fetchval(peer.unfinished, order.tasks):
         worker.check()
-        await asyncio.sleep(FORKED_LOOK_SECONDS if peer.forks else LOOK_SECONDS)
+        await asyncio.sleep(FORKED_LOOK_SECONDS if peer.forks else SWEEP_SECONDS)
     return time.time() - started_at
 
 
@@ -111,7 +111,7 @@ async def _exists(file: Path, *processes: ChildProcess) -> None:
     while not file.exists():  # noqa: ASYNC240  # one look at a local folder
         for process in processes:
             process.check()
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 def versions(python: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ RATE: Final = 5_000
 
 BATCH: Final = 100
 SETTLE_SECONDS: Final = 5.0
-LOOK_SECONDS: Final = 0.5
+SWEEP_SECONDS: Final = 0.5
 MEGABYTE: Final = 1_000_000
 
 
@@ -48,7 +48,7 @@ async def _busy(installation: Installation, *, seconds: int) -> Sample:
     most = 0
     while not load.done():
         most = max(most, resident_bytes(pids))
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(SWEEP_SECONDS)
     receipt = load.result()
     span = await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
     return {"busy_rss": most / MEGABYTE, "busy_rate": tasks / (span.last_finished_at - receipt.first_sent_at)}

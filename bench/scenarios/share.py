@@ -10,7 +10,7 @@ from bench.scenario import Scenario
 
 WORKERS: Final = 4
 BODY: Final[Mapping[str, Any]] = {"type": "bench.sleep", "payload": {"seconds": 0.02}}
-ONE_TASK_PER_MESSAGE: Final = {"OUTBOX_RINGS_PER_MESSAGE": "1"}
+ONE_TASK_PER_MESSAGE: Final = {"OUTBOX_TASKS_PER_MESSAGE": "1"}
 
 
 async def measure(ground: Ground) -> Sample:

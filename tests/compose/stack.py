@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from devstack.ports import free_port
+from aftercommit.devstack.ports import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 OWN_FILES = ("docker-compose.yml", "tests/compose/compose.yml")

@@ -9,7 +9,7 @@ import time
 import traceback
 from pathlib import Path
 
-from devstack.servers import Servers
+from aftercommit.devstack.servers import Servers
 from tests.faults.account import Account
 from tests.faults.run import run
 from tests.faults.scenarios import SCENARIOS, Scenario

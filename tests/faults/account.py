@@ -54,20 +54,24 @@ class Seen:
 
 async def observe(connection: asyncpg.Connection) -> Seen:
     attempts: dict[UUID, dict[int, asyncpg.Record]] = defaultdict(dict)
-    for row in await connection.fetch("SELECT task_id, attempt, outcome, error->>'type' AS error FROM attempts"):
+    for row in await connection.fetch(
+        "SELECT task_id, attempt, outcome, error->>'type' AS error FROM aftercommit.attempts"
+    ):
         attempts[row["task_id"]][row["attempt"]] = row
     effects: dict[UUID, Counter[int]] = defaultdict(Counter)
     for row in await connection.fetch("SELECT task_id, attempt FROM fault_effects"):
         effects[row["task_id"]][row["attempt"]] += 1
-    tasks = await connection.fetch("SELECT id, type, status, attempt, uncharged, dispatch, finished_at FROM tasks")
+    tasks = await connection.fetch(
+        "SELECT id, type, status, attempt, uncharged, dispatch, finished_at FROM aftercommit.tasks"
+    )
     return Seen(
         tasks={row["id"]: row for row in tasks},
         attempts=attempts,
         effects=effects,
         transactional=Counter(row["task_id"] for row in await connection.fetch("SELECT * FROM fault_transactional")),
-        unpublished=await connection.fetchval("SELECT count(*) FROM outbox WHERE failed_at IS NULL"),
-        claims=await connection.fetchval("SELECT count(*) FROM claims"),
-        parked=await connection.fetchval("SELECT count(*) FROM outbox WHERE failed_at IS NOT NULL"),
+        unpublished=await connection.fetchval("SELECT count(*) FROM aftercommit.outbox WHERE failed_at IS NULL"),
+        claims=await connection.fetchval("SELECT count(*) FROM aftercommit.claims"),
+        parked=await connection.fetchval("SELECT count(*) FROM aftercommit.outbox WHERE failed_at IS NOT NULL"),
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.errors import DatabaseUnavailable
+from aftercommit.core.errors import DatabaseUnavailable
 
 STRUCK: Final = b"struck at the boundary\n"
 
@@ -120,33 +120,35 @@ def _answer_lost_while_stopping(original: Call, is_due: IsDue) -> Call:
 
 
 BOUNDARIES: Final = {
-    "relay-before-publish": Boundary("relay", "app.broker.publisher", "Publisher", "publish", _before, 2, 6),
-    "relay-half-published": Boundary("relay", "app.broker.publisher", "Publisher", "publish", _half_published, 2, 6),
-    "relay-between-confirm-and-delete": Boundary("relay", "app.db.outbox", None, "delete", _before, 2, 6),
-    "relay-between-delete-and-commit": Boundary("relay", "app.db.outbox", None, "delete", _after, 2, 6),
-    "worker-after-claim": Boundary("worker", "app.db.claims", None, "claim", _after, 2, 10),
-    "worker-claim-unanswered": Boundary("worker", "app.db.claims", None, "claim", _answer_lost, 2, 10),
+    "relay-before-publish": Boundary("relay", "aftercommit.broker.publisher", "Publisher", "publish", _before, 2, 6),
+    "relay-half-published": Boundary(
+        "relay", "aftercommit.broker.publisher", "Publisher", "publish", _half_published, 2, 6
+    ),
+    "relay-between-confirm-and-delete": Boundary("relay", "aftercommit.db.outbox", None, "delete", _before, 2, 6),
+    "relay-between-delete-and-commit": Boundary("relay", "aftercommit.db.outbox", None, "delete", _after, 2, 6),
+    "worker-after-claim": Boundary("worker", "aftercommit.db.claims", None, "claim", _after, 2, 10),
+    "worker-claim-unanswered": Boundary("worker", "aftercommit.db.claims", None, "claim", _answer_lost, 2, 10),
     "worker-claim-unanswered-while-stopping": Boundary(
-        "worker", "app.db.claims", None, "claim", _answer_lost_while_stopping, 2, 10
+        "worker", "aftercommit.db.claims", None, "claim", _answer_lost_while_stopping, 2, 10
     ),
     "worker-between-claim-and-acknowledge": Boundary(
-        "worker", "app.broker.consumer", "Subscription", "_tell", _before, 2, 60
+        "worker", "aftercommit.broker.consumer", "Subscription", "_tell", _before, 2, 60
     ),
-    "worker-between-effect-and-record": Boundary("worker", "app.db.outcomes", None, "record", _before, 2, 10),
-    "worker-between-record-and-commit": Boundary("worker", "app.db.outcomes", None, "record", _after, 2, 10),
-    "worker-after-record": Boundary("worker", "app.workers.recorder", "Recorder", "tick", _after, 2, 10),
-    "scheduler-before-commit": Boundary("maintenance", "app.db.schedule", None, "send_due", _after_some, 1, 4),
+    "worker-between-effect-and-record": Boundary("worker", "aftercommit.db.record", None, "record", _before, 2, 10),
+    "worker-between-record-and-commit": Boundary("worker", "aftercommit.db.record", None, "record", _after, 2, 10),
+    "worker-after-record": Boundary("worker", "aftercommit.worker.recorder", "Recorder", "tick", _after, 2, 10),
+    "scheduler-before-commit": Boundary("maintenance", "aftercommit.db.schedule", None, "send_due", _after_some, 1, 4),
     # Maintenance records nothing but what the rescuer found.
-    "rescuer-before-commit": Boundary("maintenance", "app.db.outcomes", None, "record", _after_some, 1, 2),
+    "rescuer-before-commit": Boundary("maintenance", "aftercommit.db.record", None, "record", _after_some, 1, 2),
     "rescuer-after-commit": Boundary(
-        "maintenance", "app.maintenance.rescuer", "Rescuer", "_report", _before_report, 1, 2
+        "maintenance", "aftercommit.server.maintenance.rescuer", "Rescuer", "_report", _before_report, 1, 2
     ),
-    "reconciler-before-commit": Boundary("maintenance", "app.db.reconcile", None, "ring_again", _after_some, 1, 1),
+    "reconciler-before-commit": Boundary("maintenance", "aftercommit.db.reconcile", None, "resend", _after_some, 1, 1),
     "reconciler-after-commit": Boundary(
-        "maintenance", "app.maintenance.reconciler", "Reconciler", "_reconcile", _after_some, 1, 1
+        "maintenance", "aftercommit.server.maintenance.reconciler", "Reconciler", "_reconcile", _after_some, 1, 1
     ),
-    "api-before-commit": Boundary("api", "app.db.tasks", None, "submit", _before, 2, 60),
-    "api-after-commit": Boundary("api", "app.db.tasks", None, "submit", _after, 2, 60),
+    "api-before-commit": Boundary("api", "aftercommit.db.tasks", None, "submit", _before, 2, 60),
+    "api-after-commit": Boundary("api", "aftercommit.db.tasks", None, "submit", _after, 2, 60),
 }
 
 

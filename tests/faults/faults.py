@@ -9,8 +9,8 @@ from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import quote
 
-from app.db.models import metadata
-from devstack.management import Management
+from aftercommit.db.models import metadata
+from aftercommit.devstack.rabbitmq_management import Management
 from tests.faults.installation import QUEUES, RETRY_QUEUES, Installation
 from tests.faults.load import Load
 from tests.faults.processes import RoleProcess
@@ -155,7 +155,7 @@ async def hold_horizon(trial: Trial) -> None:
     connection = await trial.installation.connect()
     try:
         async with connection.transaction(isolation="repeatable_read"):
-            await connection.fetchval("SELECT count(*) FROM tasks")
+            await connection.fetchval("SELECT count(*) FROM aftercommit.tasks")
             await trial.load.done.wait()
     finally:
         await connection.close()

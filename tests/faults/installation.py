@@ -16,13 +16,13 @@ import aio_pika
 import aiohttp
 import asyncpg
 
-from app.broker import topology
-from app.queues import Priority, WorkQueue
-from devstack.ports import free_port
-from devstack.servers import Servers
+from aftercommit.broker import topology
+from aftercommit.core.queues import Priority, WorkQueue
+from aftercommit.devstack.ports import free_port
+from aftercommit.devstack.servers import Servers
 from tests.faults.effects import DSN_NAME, TABLES
 from tests.faults.processes import CHECKOUT, Fleet, RoleProcess
-from tests.faults.proxy import Link, Proxy
+from tests.faults.proxy import DatabaseConnection, Proxy
 from tests.faults.settings import RETRY_DELAYS_SECONDS, ROLE_SETTINGS
 
 MODULES: Final = {
@@ -160,7 +160,7 @@ class Installation:
             async with asyncio.timeout(SERVE_SECONDS), aiohttp.ClientSession() as session:
                 while not (
                     all([await _answers(session, url) for url in self.urls])
-                    and await connection.fetchval("SELECT count(*) FROM workers") >= self._shape.worker
+                    and await connection.fetchval("SELECT count(*) FROM aftercommit.workers") >= self._shape.worker
                 ):
                     if self.fleet.flaws:
                         raise RuntimeError(self.fleet.flaws[0])
@@ -182,7 +182,7 @@ class Installation:
         return {name: depth for name, depth in found.items() if depth}
 
 
-def _through(postgres: Link, rabbitmq: Link) -> dict[str, str]:
+def _through(postgres: DatabaseConnection, rabbitmq: DatabaseConnection) -> dict[str, str]:
     return {
         "POSTGRES_PORT": str(postgres.port),
         "RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{rabbitmq.port}/",

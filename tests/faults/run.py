@@ -9,8 +9,8 @@ from typing import Final
 
 import asyncpg
 
-from app.broker.topology import DEAD_LETTERS
-from devstack.servers import Servers
+from aftercommit.broker.topology import DEAD_LETTERS
+from aftercommit.devstack.servers import Servers
 from tests.faults.account import Account, check, observe
 from tests.faults.installation import Installation, Shape
 from tests.faults.load import Load, plan
@@ -18,11 +18,12 @@ from tests.faults.scenarios import Scenario, Trial
 
 HEAL_SECONDS: Final = 120.0
 EMPTY_SECONDS: Final = 30.0
-LOOK_SECONDS: Final = 0.25
+SWEEP_SECONDS: Final = 0.25
 
 _PROGRESS: Final = """
-    SELECT count(*) FILTER (WHERE finished_at IS NULL), (SELECT count(*) FROM outbox), sum(attempt), sum(dispatch)
-    FROM tasks
+    SELECT count(*) FILTER (WHERE finished_at IS NULL), (SELECT count(*)
+        FROM aftercommit.outbox), sum(attempt), sum(dispatch)
+    FROM aftercommit.tasks
 """
 
 
@@ -82,7 +83,7 @@ async def _drain(installation: Installation, patience_seconds: float) -> None:
             return
         if progress != last:
             last, moved = progress, time.monotonic()
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 async def _waiting(installation: Installation) -> dict[str, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from app.process import first_of
+from aftercommit.runtime.poll import first_of
 from tests.faults import faults
 from tests.faults.crashing import BOUNDARIES
 from tests.faults.faults import Trial

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from devstack.servers import Servers
+from aftercommit.devstack.servers import Servers
 
 
 @contextmanager

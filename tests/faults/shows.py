@@ -1,7 +1,7 @@
 """python -m tests.faults.shows <number>: the figures that the guarantees name, measured with the default settings.
 
-2: how soon the tasks of a killed worker run elsewhere. 3: how soon all is rung again after the broker was wiped.
-4: how much is rung twice while a million tasks wait. 5: what a rolling restart of every role costs.
+2: how soon the tasks of a killed worker run elsewhere. 3: how soon all is enqueued again after the broker was wiped.
+4: how much is enqueued twice while a million tasks wait. 5: what a rolling restart of every role costs.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from app.broker.topology import DEAD_LETTERS
-from devstack.servers import Servers
+from aftercommit.broker.topology import DEAD_LETTERS
+from aftercommit.devstack.servers import Servers
 from tests.faults.account import Account, check, observe
 from tests.faults.installation import Installation, Shape
 from tests.faults.kinds import Kind
@@ -36,7 +36,7 @@ DEFAULTS: Final = {
 }
 """What the service does when nobody sets anything: the bounds are promised for that."""
 
-LOOK_SECONDS: Final = 0.1
+SWEEP_SECONDS: Final = 0.1
 
 Show = Callable[[Servers, Path, int], Coroutine[Any, Any, Account]]
 
@@ -65,7 +65,7 @@ async def until(connection: asyncpg.Connection, statement: str, *arguments: Any,
     started = time.monotonic()
     async with asyncio.timeout(seconds):
         while not await connection.fetchval(statement, *arguments):
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(SWEEP_SECONDS)
     return time.monotonic() - started
 
 
@@ -76,51 +76,57 @@ async def killed_worker(servers: Servers, logs: Path, tasks: int) -> Account:
     async with installed(servers, logs, Shape(relay=1, worker=1), **slots) as (installation, connection):
         load = Load(sleeps(tasks, 20), rate=tasks * 10)
         await load.run(installation.urls)
-        await until(connection, "SELECT count(*) = $1 FROM tasks WHERE status = 'running'", tasks, seconds=60)
+        await until(
+            connection, "SELECT count(*) = $1 FROM aftercommit.tasks WHERE status = 'running'", tasks, seconds=60
+        )
         (worker,) = installation.fleet.of("worker")
         installation.add("worker")
-        elsewhere = "SELECT count(*) = 1 FROM workers WHERE lease_until > now() AND name NOT LIKE $1"
+        elsewhere = "SELECT count(*) = 1 FROM aftercommit.workers WHERE lease_until > now() AND name NOT LIKE $1"
         name = f"%-{worker.pid}-%"
         await until(connection, elsewhere, name, seconds=60)
         # The worst moment: the lease was renewed just now.
-        lease = await connection.fetchval("SELECT lease_until FROM workers WHERE name LIKE $1", name)
-        await until(connection, "SELECT lease_until > $2 FROM workers WHERE name LIKE $1", name, lease, seconds=10)
+        lease = await connection.fetchval("SELECT lease_until FROM aftercommit.workers WHERE name LIKE $1", name)
+        await until(
+            connection, "SELECT lease_until > $2 FROM aftercommit.workers WHERE name LIKE $1", name, lease, seconds=10
+        )
         killed_at = await connection.fetchval("SELECT clock_timestamp()")
         worker.kill(down_seconds=3600)
         # Running means that the handler runs: it has written its effect.
         again = "SELECT count(DISTINCT task_id) = $1 FROM fault_effects WHERE attempt = 2"
         await until(connection, again, tasks, seconds=120)
         claimed, ran = await connection.fetchrow(
-            "SELECT extract(epoch FROM (SELECT max(started_at) FROM tasks) - $1),"
+            "SELECT extract(epoch FROM (SELECT max(started_at) FROM aftercommit.tasks) - $1),"
             " extract(epoch FROM (SELECT max(at) FROM fault_effects WHERE attempt = 2) - $1)",
             killed_at,
         ) or (0, 0)
         account.figures[f"seconds until all {tasks} were claimed elsewhere"] = f"{claimed:.1f}"
         account.figures["seconds until all their handlers ran"] = f"{ran:.1f}"
         account.expect("within lease + 2 s (12 s)", ran <= 12, expected=True)
-        await until(connection, "SELECT bool_and(status = 'succeeded') FROM tasks", seconds=120)
+        await until(connection, "SELECT bool_and(status = 'succeeded') FROM aftercommit.tasks", seconds=120)
         await _close(installation, connection, load, account)
     return account
 
 
 async def wiped_broker(servers: Servers, logs: Path, tasks: int) -> Account:
-    """The data folder wiped under ``tasks`` (20,000) waiting tasks: all rung again 60 s after the broker is back."""
+    """Wipe the data folder under ``tasks`` (20,000) waiting tasks: all are sent again 60 s after the broker is back."""
     account = Account()
     async with installed(servers, logs, Shape(relay=1, worker=2)) as (installation, connection):
         # Stopped, so that all of them wait in RabbitMQ when it is wiped.
         await installation.fleet.stop(installation.fleet.of("worker"))
         load = Load(sleeps(tasks, 0), rate=tasks)
         await load.run(installation.urls)
-        await until(connection, "SELECT NOT EXISTS (SELECT FROM outbox)", seconds=120)
+        await until(connection, "SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)", seconds=120)
         await asyncio.to_thread(servers.rabbitmq.kill)
         await asyncio.to_thread(servers.rabbitmq.wipe)
         for worker in installation.fleet.of("worker"):
             worker.start()
         await asyncio.to_thread(servers.rabbitmq.start)
         back = await connection.fetchval("SELECT clock_timestamp()")
-        await until(connection, "SELECT bool_and(status = 'succeeded') FROM tasks", seconds=600)
+        await until(connection, "SELECT bool_and(status = 'succeeded') FROM aftercommit.tasks", seconds=600)
         last_ring, last_end = await connection.fetchrow(
-            "SELECT extract(epoch FROM max(queued_at) - $1), extract(epoch FROM max(finished_at) - $1) FROM tasks", back
+            "SELECT extract(epoch FROM max(queued_at) - $1),"
+            " extract(epoch FROM max(finished_at) - $1) FROM aftercommit.tasks",
+            back,
         ) or (0, 0)
         account.figures["seconds from the broker's return to the last ring"] = f"{last_ring:.1f}"
         account.figures["seconds from the broker's return to the last end"] = f"{last_end:.1f}"
@@ -131,43 +137,44 @@ async def wiped_broker(servers: Servers, logs: Path, tasks: int) -> Account:
 
 _INSERT_WAITING: Final = """
     WITH task AS (
-        INSERT INTO tasks (id, type, queue, priority, status, payload)
+        INSERT INTO aftercommit.tasks (id, type, queue, priority, status, payload)
         SELECT (lpad(to_hex(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0')
                 || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
             'fault.quick', 'tasks', (ARRAY['high', 'medium', 'low'])[1 + n % 3], 'queued', '{}'
         FROM generate_series($1::int, $2::int) AS n
         RETURNING id, queue, priority
     )
-    INSERT INTO outbox (work_queue, task_id, dispatch) SELECT queue || '.' || priority, id, 1 FROM task
+    INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) SELECT queue || '.' || priority, id, 1 FROM task
 """
 
 
 async def patient_reconciler(servers: Servers, logs: Path, tasks: int) -> Account:
-    """``tasks`` (a million) wait, nobody consumes, six reconciler rounds go by: under 0.1 % are rung a second time."""
+    """``tasks`` (a million) wait, nobody consumes,
+    six reconciler rounds go by: under 0.1 % are enqueued a second time."""
     account = Account()
     rounds = {"RECONCILE_INTERVAL_SECONDS": "5", "RECONCILE_AFTER_SECONDS": "5", "OUTBOX_BATCH_SIZE": "2000"}
-    # A message per task, so that what was rung twice can be counted.
-    rounds["OUTBOX_RINGS_PER_MESSAGE"] = "1"
+    # A message per task, so that what was enqueued twice can be counted.
+    rounds["OUTBOX_TASKS_PER_MESSAGE"] = "1"
     async with installed(servers, logs, Shape(relay=1, worker=1), **rounds) as (installation, connection):
         # A few tasks pass through first, so that there is a mark to judge by.
         await Load(sleeps(30, 0), rate=1000).run(installation.urls)
-        await until(connection, "SELECT bool_and(status = 'succeeded') FROM tasks", seconds=60)
+        await until(connection, "SELECT bool_and(status = 'succeeded') FROM aftercommit.tasks", seconds=60)
         await installation.fleet.stop(installation.fleet.of("worker"))
         for start in range(0, tasks, 50_000):
             await connection.execute(_INSERT_WAITING, start + 1, min(start + 50_000, tasks), timeout=300)
-        seconds = await until(connection, "SELECT NOT EXISTS (SELECT FROM outbox)", seconds=1800)
+        seconds = await until(connection, "SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)", seconds=1800)
         account.figures["seconds to publish all"] = f"{seconds:.0f}"
         await asyncio.sleep(6 * 5)
         depths = await installation.depths()
         depths.pop(DEAD_LETTERS, None)
-        waiting = await connection.fetchval("SELECT count(*) FROM tasks WHERE status = 'queued'")
+        waiting = await connection.fetchval("SELECT count(*) FROM aftercommit.tasks WHERE status = 'queued'")
         doubled = await connection.fetchval(
-            "SELECT count(*) FROM tasks WHERE status = 'queued' AND queued_at > created_at"
+            "SELECT count(*) FROM aftercommit.tasks WHERE status = 'queued' AND queued_at > created_at"
         )
-        unpublished = await connection.fetchval("SELECT count(*) FROM outbox")
+        unpublished = await connection.fetchval("SELECT count(*) FROM aftercommit.outbox")
         account.figures["waiting tasks"] = waiting
         account.figures["messages"] = sum(depths.values())
-        account.figures["tasks rung a second time"] = doubled
+        account.figures["tasks enqueued a second time"] = doubled
         # A confirm that comes too late makes the relay publish again, which is no ring of the reconciler.
         again = max(sum(depths.values()) - waiting - doubled, 0)
         account.figures["messages published again by the relay"] = again
@@ -195,8 +202,8 @@ async def rolling_restart(servers: Servers, logs: Path, tasks: int) -> Account:
                     if loading.done():
                         break
         account.figures["restarts under load"] = turns
-        await until(connection, "SELECT bool_and(finished_at IS NOT NULL) FROM tasks", seconds=300)
-        charged = await connection.fetchval("SELECT count(*) FROM tasks WHERE attempt - uncharged > 1")
+        await until(connection, "SELECT bool_and(finished_at IS NOT NULL) FROM aftercommit.tasks", seconds=300)
+        charged = await connection.fetchval("SELECT count(*) FROM aftercommit.tasks WHERE attempt - uncharged > 1")
         account.expect("charged attempts beyond the first", charged)
         account.expect(
             "tasks run more than once",

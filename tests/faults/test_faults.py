@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.servers import Servers
+from aftercommit.devstack.servers import Servers
 from tests.faults.installation import Shape
 from tests.faults.run import run
 from tests.faults.scenarios import SCENARIOS

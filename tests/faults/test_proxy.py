@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from tests.faults.proxy import Link, Proxy
+from tests.faults.proxy import DatabaseConnection, Proxy
 
 
 @pytest.fixture
@@ -17,7 +17,9 @@ def proxy() -> Iterator[Proxy]:
 
 
 @asynccontextmanager
-async def echo_through(proxy: Proxy) -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.StreamWriter]]:
+async def echo_through(
+    proxy: Proxy,
+) -> AsyncIterator[tuple[DatabaseConnection, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A link to a server that sends back what it gets, and a connection through it."""
 
     serving = set()

@@ -15,10 +15,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app.api.watch import CompletionWatch
-from app.config import Settings
-from app.db.link import Link
-from devstack.servers import Servers
+from aftercommit.core.settings import Settings
+from aftercommit.db.database import DatabaseConnection
+from aftercommit.devstack.servers import Servers
+from aftercommit.server.api.completion_waiters import CompletionWaiters
 from tests.integration.containers import ContainerServers, choose
 from tests.integration.service import Service
 
@@ -130,13 +130,13 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
 def waiting(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set when somebody waits for a task."""
     event = asyncio.Event()
-    wait = CompletionWatch.wait
+    wait = CompletionWaiters.wait
 
-    async def tell(watch: CompletionWatch, task_id: UUID, seconds: float) -> None:
+    async def tell(watch: CompletionWaiters, task_id: UUID, seconds: float) -> None:
         event.set()
         await wait(watch, task_id, seconds)
 
-    monkeypatch.setattr(CompletionWatch, "wait", tell)
+    monkeypatch.setattr(CompletionWaiters, "wait", tell)
     return event
 
 
@@ -144,11 +144,11 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements that go through links from now on."""
     statements: list[str] = []
-    fetch = Link.fetch
+    fetch = DatabaseConnection.fetch
 
-    async def note(link: Link, statement: str, /, *arguments: Any) -> Sequence[Any]:
+    async def note(link: DatabaseConnection, statement: str, /, *arguments: Any) -> Sequence[Any]:
         statements.append(statement)
         return await fetch(link, statement, *arguments)
 
-    monkeypatch.setattr(Link, "fetch", note)
+    monkeypatch.setattr(DatabaseConnection, "fetch", note)
     return statements

@@ -1,4 +1,4 @@
-"""PostgreSQL and RabbitMQ in containers, with the interface of ``devstack.servers``."""
+"""PostgreSQL and RabbitMQ in containers, with the interface of ``aftercommit.devstack.servers``."""
 
 import functools
 import os
@@ -16,9 +16,9 @@ from docker.errors import APIError, DockerException, ImageNotFound  # type: igno
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from devstack.management import Management
-from devstack.ports import HOST, free_port
-from devstack.processes import is_alive, wait_until
+from aftercommit.devstack.ports import HOST, free_port
+from aftercommit.devstack.processes import is_alive, wait_until
+from aftercommit.devstack.rabbitmq_management import Management
 
 POSTGRES_IMAGE: Final = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:18")
 RABBITMQ_IMAGE: Final = os.environ.get("TEST_RABBITMQ_IMAGE", "rabbitmq:4-management")

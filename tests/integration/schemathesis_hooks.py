@@ -6,7 +6,7 @@ from typing import Any
 
 import schemathesis
 
-from app.api.schemas import KEY_PATTERN
+from aftercommit.server.api.schemas import KEY_PATTERN
 
 HEADER = "Idempotency-Key"
 _numbers = itertools.count()

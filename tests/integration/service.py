@@ -1,29 +1,36 @@
 """An installation under test: its roles run in this process, on real servers, and stop with the test."""
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from uvicorn import Config
 from yarl import URL
 
-from app.api.app import create_app
-from app.api.run import Server
-from app.broker.connection import BrokerConnection
-from app.broker.topology import declare
-from app.config import Settings
-from app.db.engine import create_engine, single_statement
-from app.maintenance.run import maintain
-from app.outbox.run import relay
-from app.process import Role
-from app.workers.run import work
+from aftercommit.broker.connection import BrokerConnection
+from aftercommit.broker.topology import declare
+from aftercommit.core.settings import Settings
+from aftercommit.db.engine import create_engine
+from aftercommit.runtime.role import Role
+from aftercommit.server.api.app import create_app
+from aftercommit.server.api.run import Server
+from aftercommit.server.maintenance.run import maintain
+from aftercommit.server.relay.run import relay
+from aftercommit.worker.run import work
 
 STOP_SECONDS = 40.0
+
+
+@asynccontextmanager
+async def single_statement(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection on which each statement is its own transaction."""
+    async with engine.connect() as connection:
+        yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 class RunningRole:
@@ -98,7 +105,7 @@ class Service:
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self.settings = settings
         self._stack = stack
-        self.engine: AsyncEngine = create_engine(settings, application="test")
+        self.engine: AsyncEngine = create_engine(settings, application="test", size=5)
         stack.push_async_callback(self.engine.dispose)
 
     async def relay(self, **changes: Any) -> RunningRole:
@@ -164,6 +171,7 @@ class Service:
     async def until_idle(self, *, seconds: float = 60) -> None:
         """Wait until every task is final and the outbox is empty."""
         await self.until(
-            "SELECT NOT EXISTS (SELECT FROM tasks WHERE finished_at IS NULL) AND NOT EXISTS (SELECT FROM outbox)",
+            "SELECT NOT EXISTS (SELECT FROM aftercommit.tasks"
+            " WHERE finished_at IS NULL) AND NOT EXISTS (SELECT FROM aftercommit.outbox)",
             seconds=seconds,
         )

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from devstack.ports import free_port
+from aftercommit.devstack.ports import free_port
 
 
 class TcpProxy:

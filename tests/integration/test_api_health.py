@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from devstack.ports import free_port
+from aftercommit.devstack.ports import free_port
 from tests.integration.service import Api, Service
 from tests.integration.tcp_proxy import TcpProxy
 
@@ -101,7 +101,7 @@ async def test_api_recovers_when_postgres_was_away_for_a_while(service: Service,
     await proxy.start()
     tasks = await asyncio.gather(*(api.submit("echo") for _ in range(20)))
     assert len({task["id"] for task in tasks}) == 20
-    [row] = await service.query("SELECT count(*) FROM tasks")
+    [row] = await service.query("SELECT count(*) FROM aftercommit.tasks")
     assert row[0] == 40
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from app.maintenance.pruner import Pruner
+from aftercommit.db.database import Database
+from aftercommit.server.maintenance.pruner import Pruner
 from tests.integration.service import Answer, Api, Service
 
-EXPIRE = "UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 second' RETURNING key"
+EXPIRE = "UPDATE aftercommit.idempotency_keys SET created_at = now() - interval '24 hours 1 second' RETURNING key"
 
 
 async def submit(api: Api, key: str, type: str = "echo", **fields: Any) -> Answer:
@@ -16,7 +17,9 @@ async def submit(api: Api, key: str, type: str = "echo", **fields: Any) -> Answe
 
 
 async def count(service: Service) -> tuple[int, int]:
-    [row] = await service.query("SELECT (SELECT count(*) FROM tasks), (SELECT count(*) FROM outbox)")
+    [row] = await service.query(
+        "SELECT (SELECT count(*) FROM aftercommit.tasks), (SELECT count(*) FROM aftercommit.outbox)"
+    )
     return row[0], row[1]
 
 
@@ -107,9 +110,9 @@ async def test_key_is_pruned_when_its_day_is_over(service: Service) -> None:
         await submit(api, key)
     await service.query(EXPIRE)
     await submit(api, "young")
-    pruner = Pruner(service.engine, interval_seconds=7)
+    pruner = Pruner(Database(service.settings, application="test"), interval_seconds=7)
     assert await pruner.tick() == 7
-    assert [row[0] for row in await service.query("SELECT key FROM idempotency_keys")] == ["young"]
+    assert [row[0] for row in await service.query("SELECT key FROM aftercommit.idempotency_keys")] == ["young"]
     assert await count(service) == (3, 3)
 
 

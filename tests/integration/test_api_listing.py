@@ -110,7 +110,7 @@ async def test_task_is_found_by_its_state(service: Service) -> None:
     ids = {}
     for state, columns in states.items():
         ids[state] = (await api.submit("echo"))["id"]
-        await service.query(f"UPDATE tasks SET status = '{state}', {columns} WHERE id = '{ids[state]}'")
+        await service.query(f"UPDATE aftercommit.tasks SET status = '{state}', {columns} WHERE id = '{ids[state]}'")
     for state, task_id in ids.items():
         assert await listed(api, status=state) == [task_id]
 
@@ -141,7 +141,7 @@ async def test_task_is_found_when_the_clock_that_made_its_id_is_half_an_hour_off
     api = await service.api()
     task = await api.submit("echo")
     for shift in ("- interval '30 minutes'", "+ interval '30 minutes'"):
-        [row] = await service.query(f"UPDATE tasks SET created_at = now() {shift} RETURNING created_at")
+        [row] = await service.query(f"UPDATE aftercommit.tasks SET created_at = now() {shift} RETURNING created_at")
         moment = row[0].isoformat()
         assert await listed(api, created_from=moment) == [task["id"]]
         assert await listed(api, created_before=moment) == []

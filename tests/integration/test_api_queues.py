@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from app.broker.message import Message
-from app.broker.publisher import Publisher
-from devstack.ports import free_port
+from aftercommit.broker.message import Message
+from aftercommit.broker.publisher import Publisher
+from aftercommit.devstack.ports import free_port
 from tests.integration.service import Api, Service
 
 PARKED = """
-    INSERT INTO outbox (work_queue, task_id, dispatch, attempts, last_error, failed_at)
+    INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch, attempts, last_error, failed_at)
     SELECT 'gone.high', gen_random_uuid(), 1, 10, 'no queue takes it', now() FROM generate_series(1, :count)
     RETURNING id
 """
@@ -47,8 +47,10 @@ async def test_queue_counts_what_postgres_and_rabbitmq_have(service: Service) ->
         5: """status = 'cancelled', finished_at = now(), error = '{"type": "A", "message": "b"}'""",
     }
     for index, change in changes.items():
-        await service.query(f"UPDATE tasks SET {change} WHERE id = '{tasks[index]['id']}'")
-    await service.query(f"UPDATE tasks SET queued_at = now() - interval '1 hour' WHERE id = '{tasks[0]['id']}'")
+        await service.query(f"UPDATE aftercommit.tasks SET {change} WHERE id = '{tasks[index]['id']}'")
+    await service.query(
+        f"UPDATE aftercommit.tasks SET queued_at = now() - interval '1 hour' WHERE id = '{tasks[0]['id']}'"
+    )
     publisher = Publisher(
         connection, work_queues=service.settings.work_queues, delays_seconds=(1, 2), confirm_seconds=10
     )
@@ -97,7 +99,7 @@ async def test_outbox_tells_what_waits_and_what_is_parked(service: Service) -> N
     empty: dict[str, Any] = {"unpublished": 0, "oldest_age_seconds": None, "failed": 0, "failed_rows": []}
     assert await api.call("GET", "/v1/outbox") == (200, empty)
     await api.submit_batch([{"type": "echo"}] * 3)
-    await service.query("UPDATE outbox SET created_at = now() - interval '1 minute'")
+    await service.query("UPDATE aftercommit.outbox SET created_at = now() - interval '1 minute'")
     ids = await park(service, 5)
     _, answer = await api.call("GET", "/v1/outbox?limit=2")
     assert (answer["unpublished"], answer["failed"]) == (3, 5)
@@ -114,13 +116,13 @@ async def test_parked_rows_wait_again_when_they_are_requeued(service: Service) -
     api = await service.api()
     ids = await park(service, 5)
     waiting = (await api.submit("echo"))["id"]
-    [row] = await service.query(f"SELECT id FROM outbox WHERE task_id = '{waiting}'")
+    [row] = await service.query(f"SELECT id FROM aftercommit.outbox WHERE task_id = '{waiting}'")
     # Ids that are not parked, or not there, do not count.
     body = {"ids": [*ids[:2], row[0], 2**63 - 1]}
     assert await api.call("POST", "/v1/outbox/requeue", body) == (200, {"requeued": 2})
     assert await api.call("POST", "/v1/outbox/requeue", body) == (200, {"requeued": 0})
     # At the end, after which the relay still reads.
-    rows = await service.query("SELECT attempts, failed_at FROM outbox WHERE id > :last", last=row[0])
+    rows = await service.query("SELECT attempts, failed_at FROM aftercommit.outbox WHERE id > :last", last=row[0])
     assert [tuple(row) for row in rows] == [(0, None)] * 2
     assert await api.call("POST", "/v1/outbox/requeue", {}) == (200, {"requeued": 3})
     _, answer = await api.call("GET", "/v1/outbox")

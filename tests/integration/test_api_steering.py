@@ -6,14 +6,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from app.api.run import serve
-from devstack.ports import free_port
+from aftercommit.devstack.ports import free_port
+from aftercommit.server.api.run import serve
 from tests.integration.service import Api, Service
 
 CLAIMED = "status = 'running', attempt = attempt + 1, worker = 'somebody', started_at = now()"
 ERROR = """'{"type": "A", "message": "b", "traceback": null}'"""
 STATES = {
-    "scheduled": "status = 'scheduled', rung = false, due_at = now()",
+    "scheduled": "status = 'scheduled', enqueued = false, due_at = now()",
     "queued": "status = 'queued'",
     "running": CLAIMED,
     "retrying": f"status = 'retrying', attempt = 1, dispatch = 2, error = {ERROR}",
@@ -28,13 +28,15 @@ FINAL = ("succeeded", "failed", "cancelled", "expired")
 async def submit_in(service: Service, api: Api, state: str) -> str:
     """A task that somebody brought into this state; nothing of it is in the outbox."""
     task_id = (await api.submit("echo", priority="high"))["id"]
-    await service.query(f"UPDATE tasks SET {STATES[state]} WHERE id = '{task_id}'")
-    await service.query("DELETE FROM outbox")
+    await service.query(f"UPDATE aftercommit.tasks SET {STATES[state]} WHERE id = '{task_id}'")
+    await service.query("DELETE FROM aftercommit.outbox")
     return str(task_id)
 
 
 async def outbox(service: Service) -> list[tuple[Any, ...]]:
-    rows = await service.query("SELECT destination, work_queue, dispatch, dead_reason FROM outbox ORDER BY id")
+    rows = await service.query(
+        "SELECT destination, work_queue, dispatch, dead_reason FROM aftercommit.outbox ORDER BY id"
+    )
     return [tuple(row) for row in rows]
 
 
@@ -215,7 +217,7 @@ async def test_attempts_keep_a_success_when_the_task_is_sent_out_again(service: 
     assert (before["attempt"], before["outcome"], before["worker"]) == (1, "succeeded", "somebody")
     await api.call("POST", f"/v1/tasks/{task_id}/retry")
     assert await api.attempts(task_id) == [before]
-    await service.query(f"UPDATE tasks SET {CLAIMED}")
+    await service.query(f"UPDATE aftercommit.tasks SET {CLAIMED}")
     first, second = await api.attempts(task_id)
     assert first == before
     assert (second["attempt"], second["outcome"], second["finished_at"]) == (2, "running", None)

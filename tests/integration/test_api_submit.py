@@ -40,7 +40,7 @@ async def test_task_is_kept_as_submitted_when_every_field_is_given(service: Serv
     )
     assert task["id"][14] == "7"
     assert await api.get(task["id"]) == task
-    [row] = await service.query("SELECT work_queue, task_id::text, dispatch, destination FROM outbox")
+    [row] = await service.query("SELECT work_queue, task_id::text, dispatch, destination FROM aftercommit.outbox")
     assert tuple(row) == ("tasks.low", task["id"], 1, "tasks.low")
 
 
@@ -124,7 +124,7 @@ async def test_problem_points_at_the_field_when_it_is_bad(service: Service, batc
             assert found == [f"#/tasks/1{pointer[1:]}"], task
         else:
             assert await pointers(api, task.encode()) == [pointer], task
-    assert await service.query("SELECT FROM tasks UNION ALL SELECT FROM outbox") == []
+    assert await service.query("SELECT FROM aftercommit.tasks UNION ALL SELECT FROM aftercommit.outbox") == []
 
 
 async def test_payload_is_refused_when_it_is_nested_too_deep(service: Service) -> None:
@@ -182,7 +182,7 @@ async def test_batch_comes_back_in_order_when_it_is_the_largest(service: Service
     tasks = await api.submit_batch(wanted)
     assert [task["payload"]["n"] for task in tasks] == list(range(10_000))
     assert len({task["id"] for task in tasks}) == 10_000
-    counts = await service.query("SELECT work_queue, count(*) FROM outbox GROUP BY 1 ORDER BY 1")
+    counts = await service.query("SELECT work_queue, count(*) FROM aftercommit.outbox GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in counts] == [("tasks.high", 3334), ("tasks.low", 3333), ("tasks.medium", 3333)]
 
 
@@ -191,7 +191,7 @@ async def test_batch_is_refused_when_its_size_is_out_of_bounds(service: Service)
     for size in (0, 10_001):
         problem = await api.refusal("POST", "/v1/tasks/batch", {"tasks": [{"type": "echo"}] * size})
         assert [error["pointer"] for error in problem["errors"]] == ["#/tasks"]
-    assert await service.query("SELECT FROM tasks") == []
+    assert await service.query("SELECT FROM aftercommit.tasks") == []
 
 
 async def test_nothing_of_a_batch_is_committed_when_one_of_its_tasks_is_bad(service: Service) -> None:
@@ -201,7 +201,7 @@ async def test_nothing_of_a_batch_is_committed_when_one_of_its_tasks_is_bad(serv
         wanted = [good] * 7 + [good | bad] + [good]
         problem = await api.refusal("POST", "/v1/tasks/batch", {"tasks": wanted})
         assert [error["pointer"] for error in problem["errors"]] == [f"#/tasks/7/{field}"]
-    assert await service.query("SELECT FROM tasks UNION ALL SELECT FROM outbox") == []
+    assert await service.query("SELECT FROM aftercommit.tasks UNION ALL SELECT FROM aftercommit.outbox") == []
 
 
 async def test_number_of_statements_does_not_grow_with_the_batch(service: Service, sent: list[str]) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from aftercommit.devstack.servers import Servers
 from bench.ground import Ground
 from bench.results import Description, Results
 from bench.run import Job, run
 from bench.scenarios import drain
 from bench.sizes import SIZES
-from devstack.servers import Servers
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.broker import consumer
-from app.broker.connection import BrokerConnection
-from app.broker.consumer import Delivery, Subscription
-from app.queues import Priority, WorkQueue
+from aftercommit.broker import consumer
+from aftercommit.broker.connection import BrokerConnection
+from aftercommit.broker.consumer import Delivery, Subscription
+from aftercommit.core.queues import Priority, WorkQueue
 from tests.integration.service import Service
 
 HIGH = WorkQueue("tasks", Priority.HIGH)
@@ -32,7 +32,7 @@ async def subscription(
     api = await service.api()
     await api.submit_batch([{"type": "echo", "priority": "high"} for _ in range(10)])
     await service.relay()
-    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
     opened = Subscription(connection, HIGH, on_delivery=arrivals.put_nowait)
     await opened.open()
     await opened.consume(prefetch=10)

@@ -12,8 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from aftercommit import Fail, InvalidPayload, Retry
-from app.handlers.http_request import HttpRequests
-from devstack.ports import free_port
+from aftercommit.devstack.ports import free_port
+from aftercommit.handlers.http_request import HttpRequests
 from tests.factories import a_context
 
 LIMIT = 1_000

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.config import Settings
-from app.task_error import SUSPICIOUS
+from aftercommit.core.failures import SUSPICIOUS
+from aftercommit.core.settings import Settings
 from tests.integration.service import Api, Service
 
 
@@ -54,10 +54,13 @@ async def test_task_that_may_have_taken_its_workers_down_runs_apart(
     plain = await api.submit("test.pid")
     here = (await api.get(plain["id"], wait=30))["result"]
     await service.query(
-        "UPDATE tasks SET status = 'retrying', dispatch = 2, finished_at = NULL, result = NULL,"
+        "UPDATE aftercommit.tasks SET status = 'retrying', dispatch = 2, finished_at = NULL, result = NULL,"
         " error = json_build_object('type', CAST(:error AS text), 'message', '')",
         error=error,
     )
-    await service.query("INSERT INTO outbox (work_queue, task_id, dispatch) SELECT 'tasks.medium', id, 2 FROM tasks")
+    await service.query(
+        "INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch)"
+        " SELECT 'tasks.medium', id, 2 FROM aftercommit.tasks"
+    )
     there = (await api.get(plain["id"], wait=30))["result"]
     assert (there != here) is is_apart

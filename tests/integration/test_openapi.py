@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from app.api.watch import CompletionWatch
+from aftercommit.server.api.completion_waiters import CompletionWaiters
 from tests.integration.service import Service
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -17,13 +17,13 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 async def test_api_does_what_its_description_says_when_it_is_fuzzed(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait = CompletionWatch.wait
+    wait = CompletionWaiters.wait
 
-    async def wait_briefly(watch: CompletionWatch, task_id: UUID, seconds: float) -> None:
+    async def wait_briefly(watch: CompletionWaiters, task_id: UUID, seconds: float) -> None:
         await wait(watch, task_id, min(seconds, 0.01))
 
     # Nobody runs the tasks: a generated `?wait=60` would really take a minute.
-    monkeypatch.setattr(CompletionWatch, "wait", wait_briefly)
+    monkeypatch.setattr(CompletionWaiters, "wait", wait_briefly)
     api = await service.api()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),

@@ -1,4 +1,4 @@
-"""Hot statements use their index, whatever the tables hold. A new one is a line in ``STATEMENTS`` or ``LINKED``.
+"""Hot statements use their index, whatever the tables hold. A new one is a line in ``STATEMENTS`` or ``KEPT``.
 
 PLANS_TASKS says how many tasks there are: ten million take some minutes to make.
 """
@@ -6,27 +6,37 @@ PLANS_TASKS says how many tasks there are: ten million take some minutes to make
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import NullPool
 
-from app.config import Settings
-from app.db import claims, idempotency, link, outbox, outcomes, queue_counts, reconcile, schedule, tasks
-from app.db.engine import PLANNING, database_url, within
-from app.db.link import Fetch
-from app.db.tasks import IdempotencyKey, NewTask, Submission, TaskFilter
-from app.lifecycle import Event, Status
-from app.outcomes import Outcome
-from app.queues import Priority, WorkQueue
-from app.rings import Ring
-from devstack.servers import Servers
+from aftercommit.core.outcomes import Outcome
+from aftercommit.core.queues import Priority, WorkQueue
+from aftercommit.core.settings import Settings
+from aftercommit.core.states import Event, Status
+from aftercommit.core.task_ref import TaskRef
+from aftercommit.db import (
+    claims,
+    idempotency,
+    outbox,
+    queue_counts,
+    reconcile,
+    record,
+    schedule,
+    steering,
+    submit,
+    tasks,
+)
+from aftercommit.db.database import FRESH_PLANS, KEPT_PLANS, Fetch, session_settings
+from aftercommit.db.engine import database_url
+from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
+from aftercommit.db.tasks import TaskFilter
+from aftercommit.devstack.servers import Servers
 from tests.integration.conftest import connect_admin
 
 DATABASE = "aftercommit_plans"
@@ -36,7 +46,8 @@ pytestmark = pytest.mark.timeout(max(120, TASKS // 5_000))
 
 # A day's work: nearly all of it done, a backlog, some failures, a few tags, a few tasks that wait for the scheduler.
 FILL = f"""
-    INSERT INTO tasks (id, type, queue, priority, status, attempt, tags, payload, error, worker, rung, due_at,
+    INSERT INTO aftercommit.tasks (id, type, queue, priority, status, attempt, tags, payload, error, worker,
+        enqueued, due_at,
         created_at, queued_at, started_at, finished_at)
     SELECT (lpad(to_hex((1767225600000 + n * 4000)::bigint), 12, '0') || '70008' || lpad(to_hex(n), 15, '0'))::uuid,
         CASE n % 2000 WHEN 999 THEN 'rare' ELSE 'type.' || n % 20 END,
@@ -53,41 +64,43 @@ FILL = f"""
                 WHEN n % 40 = 0 THEN 'failed' WHEN n % 200 = 1 THEN 'cancelled' ELSE 'succeeded' END AS status
         FROM generate_series(1::bigint, {TASKS}) AS n
     ) AS made;
-    UPDATE tasks SET rung = false WHERE id IN (SELECT id FROM tasks WHERE status = 'retrying' LIMIT 50);
-    INSERT INTO attempts (task_id, attempt, outcome, error) SELECT id, 1, 'failed', error FROM tasks;
-    INSERT INTO outbox (work_queue, delay_seconds, task_id, dispatch, failed_at)
+    UPDATE aftercommit.tasks SET enqueued = false WHERE id IN (SELECT id FROM aftercommit.tasks
+        WHERE status = 'retrying' LIMIT 50);
+    INSERT INTO aftercommit.attempts (task_id, attempt, outcome, error)
+        SELECT id, 1, 'failed', error FROM aftercommit.tasks;
+    INSERT INTO aftercommit.outbox (work_queue, delay_seconds, task_id, dispatch, failed_at)
     SELECT 'tasks.' || priority, CASE WHEN status = 'failed' THEN 5 END, id, 1,
-        CASE WHEN status = 'cancelled' THEN now() END FROM tasks;
-    INSERT INTO idempotency_keys (key, request_hash, task_ids, created_at)
+        CASE WHEN status = 'cancelled' THEN now() END FROM aftercommit.tasks;
+    INSERT INTO aftercommit.idempotency_keys (key, request_hash, task_ids, created_at)
     SELECT id::text, '\\x00', ARRAY[id], CASE type WHEN 'type.1' THEN now() - interval '25 hours' ELSE now() END
-    FROM tasks;
+    FROM aftercommit.tasks;
 """
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 IDS = [UUID(int=(1767225600000 + n * 4000) << 80 | 0x7 << 76 | 0x2 << 62 | n) for n in range(1, 101)]
 OUTCOMES = [Outcome(task_id=task_id, attempt=1, worker="worker", ending=Event.SUCCEED, result="1") for task_id in IDS]
 
-Call = Callable[[AsyncConnection], Awaitable[object]]
+Call = Callable[[Fetch], Awaitable[object]]
 
 
 def listing(**wanted: Any) -> Call:
-    return lambda connection: tasks.list_newest(connection, TaskFilter(**wanted), before=None, limit=51)
+    return lambda fetch: tasks.list_newest(fetch, TaskFilter(**wanted), before=None, limit=51)
 
 
 STATEMENTS: dict[str, tuple[Call, set[str]]] = {
-    "get": (lambda connection: tasks.get(connection, IDS[:1]), {"tasks_pkey"}),
-    "get many": (lambda connection: tasks.get(connection, IDS), {"tasks_pkey"}),
-    "finished_among": (lambda connection: tasks.finished_among(connection, IDS), {"tasks_pkey"}),
-    "list_attempts": (lambda connection: tasks.list_attempts(connection, IDS[0]), {"attempts_pkey"}),
-    "cancel": (lambda connection: tasks.cancel(connection, IDS[0]), {"tasks_pkey"}),
-    "resubmit": (lambda connection: tasks.resubmit(connection, IDS[0]), {"tasks_pkey"}),
+    "get": (lambda fetch: tasks.get(fetch, IDS[:1]), {"tasks_pkey"}),
+    "get many": (lambda fetch: tasks.get(fetch, IDS), {"tasks_pkey"}),
+    "finished_among": (lambda fetch: tasks.finished_among(fetch, IDS), {"tasks_pkey"}),
+    "list_attempts": (lambda fetch: tasks.list_attempts(fetch, IDS[0]), {"attempts_pkey"}),
+    "cancel": (lambda fetch: steering.cancel(fetch, IDS[0]), {"tasks_pkey"}),
+    "resubmit": (lambda fetch: steering.resubmit(fetch, IDS[0]), {"tasks_pkey"}),
     "complete": (
-        lambda connection: tasks.complete(connection, IDS[0], result="1", error=None, reason=""),
+        lambda fetch: steering.complete(fetch, IDS[0], result="1", error=None, reason=""),
         {"tasks_pkey"},
     ),
     "list": (listing(), {"tasks_pkey"}),
     "list the next page": (
-        lambda connection: tasks.list_newest(connection, TaskFilter(), before=IDS[50], limit=51),
+        lambda fetch: tasks.list_newest(fetch, TaskFilter(), before=IDS[50], limit=51),
         {"tasks_pkey"},
     ),
     "list succeeded": (listing(status=Status.SUCCEEDED), {"tasks_pkey"}),
@@ -109,47 +122,47 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
     ),
     "list a period's failures": (listing(status=Status.FAILED, created_from=NOON), {"tasks_unsuccessful"}),
     "outbox.list_failed": (
-        lambda connection: outbox.list_failed(within(connection), after=0, limit=100),
+        lambda fetch: outbox.list_failed(fetch, after=0, limit=100),
         {"outbox_failed"},
     ),
-    "outbox.requeue": (lambda connection: outbox.requeue(within(connection), None), {"outbox_failed"}),
+    "outbox.requeue": (lambda fetch: outbox.requeue(fetch, None), {"outbox_failed"}),
     "queue_counts.count": (queue_counts.count, {"tasks_unfinished", "tasks_unsuccessful"}),
-    "schedule.send_due": (lambda connection: schedule.send_due(connection, limit=1000), {"tasks_due"}),
+    "schedule.send_due": (lambda fetch: schedule.send_due(fetch, limit=1000), {"tasks_due"}),
     "schedule.seconds_until_next": (schedule.seconds_until_next, {"tasks_due"}),
-    "idempotency.get": (lambda connection: idempotency.get(connection, "k"), {"idempotency_keys_pkey"}),
-    "idempotency.prune": (lambda connection: idempotency.prune(connection, limit=10), {"idempotency_keys_by_age"}),
-    "reconcile.ring_again": (
-        lambda connection: reconcile.ring_again(connection, WorkQueue("emails", Priority.HIGH), before=NOON, limit=100),
+    "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),
+    "idempotency.prune": (lambda fetch: idempotency.prune(fetch, limit=10), {"idempotency_keys_by_age"}),
+    "reconcile.resend": (
+        lambda fetch: reconcile.resend(fetch, WorkQueue("emails", Priority.HIGH), before=NOON, limit=100),
         {"tasks_unfinished"},
     ),
     "reconcile.any_sent_out": (
-        lambda connection: reconcile.any_sent_out(connection, WorkQueue("emails", Priority.HIGH), before=NOON),
+        lambda fetch: reconcile.any_sent_out(fetch, WorkQueue("emails", Priority.HIGH), before=NOON),
         {"tasks_unfinished"},
     ),
     "reconcile.unpublished_since": (
-        lambda connection: reconcile.unpublished_since(
-            connection, WorkQueue("emails", Priority.HIGH), destinations=["emails.high", "tasks.retry.high.5"]
+        lambda fetch: reconcile.unpublished_since(
+            fetch, WorkQueue("emails", Priority.HIGH), destinations=["emails.high", "tasks.retry.high.5"]
         ),
         {"outbox_unpublished"},
     ),
 }
-LINKED: dict[str, tuple[Callable[[Fetch], Awaitable[object]], set[str]]] = {
+KEPT: dict[str, tuple[Call, set[str]]] = {
     "submit": (
-        lambda fetch: tasks.submit(
+        lambda fetch: submit.submit(
             fetch, [Submission([NewTask(id=IDS[0], type="a", payload="{}")], IdempotencyKey("k", b""))]
         ),
         {"idempotency_keys_pkey"},
     ),
     "claims.claim": (
-        lambda fetch: claims.claim(fetch, [Ring(task_id, 1) for task_id in IDS], worker="w", claim_id=IDS[0]),
+        lambda fetch: claims.claim(fetch, [TaskRef(task_id, 1) for task_id in IDS], worker="w", claim_id=IDS[0]),
         {"tasks_pkey"},
     ),
     "outcomes.record": (
-        lambda fetch: outcomes.record(fetch, OUTCOMES, closed=[IDS[0]]),
+        lambda fetch: record.record(fetch, OUTCOMES, closed=[IDS[0]]),
         {"tasks_pkey"},
     ),
     "outbox.lock_batch": (
-        lambda fetch: outbox.lock_batch(fetch, limit=500, floors={"tasks.low": 0, "tasks.high": 10}),
+        lambda fetch: outbox.lock_batch(fetch, limit=500, cursors={"tasks.low": 0, "tasks.high": 10}),
         {"outbox_unpublished"},
     ),
     "outbox.first_waiting": (outbox.first_waiting, {"outbox_unpublished"}),
@@ -163,10 +176,10 @@ LINKED: dict[str, tuple[Callable[[Fetch], Awaitable[object]], set[str]]] = {
         {"outbox_pkey"},
     ),
 }
-"""Statements that are sent through a ``Link``."""
+"""Statements that are sent through a ``DatabaseConnection``."""
 
 PRIMARY_KEYS = {"tasks_pkey", "outbox_pkey", "idempotency_keys_pkey"}
-SMALL = {"claims", "workers", "work_queue_marks"}
+SMALL = {"claims", "workers", "queue_statistics"}
 
 
 class Caught(Exception):
@@ -202,37 +215,8 @@ def plans_settings(servers: Servers, filled: str) -> Settings:
     )
 
 
-@pytest.fixture
-async def connection(plans_settings: Settings) -> AsyncIterator[AsyncConnection]:
-    server_settings = {"server_settings": PLANNING}
-    engine = create_async_engine(database_url(plans_settings), poolclass=NullPool, connect_args=server_settings)
-    async with engine.connect() as opened:
-        yield opened
-        await opened.rollback()
-
-
-async def explain(connection: AsyncConnection, call: Call) -> list[dict[str, Any]]:
-    """The nodes of the plan of the statement that ``call`` sends; it is not executed."""
-
-    def catch(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        raise Caught(statement, parameters)
-
-    sync_connection = connection.sync_connection
-    event.listen(sync_connection, "before_cursor_execute", catch)
-    try:
-        await call(connection)
-    except Caught as caught:
-        statement, parameters = caught.args
-    finally:
-        event.remove(sync_connection, "before_cursor_execute", catch)
-    rows = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
-    return nodes(rows.scalar_one())
-
-
-async def explain_kept(
-    settings: Settings, call: Callable[[Fetch], Awaitable[object]], *, first: str = ""
-) -> list[dict[str, Any]]:
-    """The same for the plan that a ``Link``'s connection keeps. What ``first`` does is undone."""
+async def sent_by(call: Call) -> tuple[str, tuple[Any, ...]]:
+    """The statement that ``call`` sends, and its arguments; it is not executed."""
 
     async def catch(statement: str, /, *arguments: Any) -> list[Any]:
         raise Caught(statement, arguments)
@@ -241,15 +225,36 @@ async def explain_kept(
         await call(catch)
     except Caught as caught:
         statement, arguments = caught.args
+        return statement, arguments
+    raise AssertionError("nothing was sent")
+
+
+@asynccontextmanager
+async def connected(settings: Settings, planning: Mapping[str, str]) -> AsyncIterator[asyncpg.Connection]:
     url = database_url(settings).set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = await asyncpg.connect(url, server_settings=link.PLANNING)
+    connection = await asyncpg.connect(url)
     try:
+        await connection.execute(session_settings(planning))
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def explain(settings: Settings, call: Call) -> list[dict[str, Any]]:
+    """The nodes of the plan of the statement that ``call`` sends, made for its arguments."""
+    statement, arguments = await sent_by(call)
+    async with connected(settings, FRESH_PLANS) as connection:
+        return nodes(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments))
+
+
+async def explain_kept(settings: Settings, call: Call, *, first: str = "") -> list[dict[str, Any]]:
+    """The same for the plan that a ``DatabaseConnection`` keeps. What ``first`` does is undone."""
+    statement, arguments = await sent_by(call)
+    async with connected(settings, KEPT_PLANS) as connection:
         await connection.execute(f"BEGIN; {first}")
         await connection.execute(f"PREPARE kept AS {statement}")
         nothing = f"({', '.join(['NULL'] * len(arguments))})" if arguments else ""
         return nodes(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE kept {nothing}"))
-    finally:
-        await connection.close()
 
 
 def nodes(answer: str | list[Any]) -> list[dict[str, Any]]:
@@ -272,24 +277,24 @@ def check(found: list[dict[str, Any]], indexes: set[str]) -> None:
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-async def test_statement_uses_its_index_when_the_tables_are_large(name: str, connection: AsyncConnection) -> None:
+async def test_statement_uses_its_index_when_the_tables_are_large(name: str, plans_settings: Settings) -> None:
     call, indexes = STATEMENTS[name]
-    check(await explain(connection, call), indexes)
+    check(await explain(plans_settings, call), indexes)
 
 
-@pytest.mark.parametrize("name", LINKED)
+@pytest.mark.parametrize("name", KEPT)
 async def test_plan_that_is_kept_uses_its_index(name: str, plans_settings: Settings) -> None:
-    call, indexes = LINKED[name]
+    call, indexes = KEPT[name]
     found = await explain_kept(plans_settings, call)
     check(found, indexes)
     assert all("Index Cond" in node for node in found if node.get("Index Name") in PRIMARY_KEYS), found
 
 
 async def test_relay_reads_by_its_own_index_although_its_plan_is_of_an_empty_outbox(plans_settings: Settings) -> None:
-    call, _ = LINKED["outbox.lock_batch"]
-    found = await explain_kept(plans_settings, call, first="TRUNCATE outbox; ANALYZE outbox")
+    call, _ = KEPT["outbox.lock_batch"]
+    found = await explain_kept(plans_settings, call, first="TRUNCATE aftercommit.outbox; ANALYZE aftercommit.outbox")
     assert {node["Index Name"] for node in found if "Index Name" in node} == {"outbox_unpublished"}
 
 
-async def test_rescuer_records_by_index_too(connection: AsyncConnection) -> None:
-    check(await explain(connection, lambda sent: outcomes.record(within(sent), OUTCOMES)), {"tasks_pkey"})
+async def test_rescuer_records_by_index_too(plans_settings: Settings) -> None:
+    check(await explain(plans_settings, lambda fetch: record.record(fetch, OUTCOMES)), {"tasks_pkey"})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from aftercommit.core.settings import Settings
 from tests.integration.service import Api, Service
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,8 @@ async def test_task_that_kills_its_worker_fails_visibly_and_costs_its_neighbours
     assert "was killed by SIGKILL" in failed["error"]["message"]
     await service.until_idle()
     (row,) = await service.query(
-        "SELECT bool_and(status = 'succeeded'), max(attempt - uncharged) FROM tasks WHERE type = 'test.sleep'"
+        "SELECT bool_and(status = 'succeeded'), max(attempt - uncharged) FROM aftercommit.tasks"
+        " WHERE type = 'test.sleep'"
     )
     assert tuple(row) == (True, 2)
     assert worker.ends == [-9, -9]
@@ -114,7 +115,7 @@ async def test_task_that_exhausts_memory_fails_visibly_beside_its_neighbours(
     assert (failed["status"], failed["error"]["type"]) == ("failed", "MemoryError")
     await service.until_idle()
     (row,) = await service.query(
-        "SELECT bool_and(status = 'succeeded'), max(attempt) FROM tasks WHERE type = 'test.sleep'"
+        "SELECT bool_and(status = 'succeeded'), max(attempt) FROM aftercommit.tasks WHERE type = 'test.sleep'"
     )
     assert tuple(row) == (True, 1)
     assert worker.ends == []

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.outbox.backoff import Backoffs
-from app.outbox.floors import LAG_SECONDS
-from devstack.servers import Servers
+from aftercommit.devstack.servers import Servers
+from aftercommit.server.relay.backoff import Backoffs
+from aftercommit.server.relay.read_cursors import LAG_SECONDS
 from tests.integration.service import Api, Service
 
 LATE = {"id": "0199a3c5-7e4b-7c11-9a55-0d9f4c5be7aa"}
-ADD = text("INSERT INTO outbox (work_queue, task_id, dispatch) VALUES ('tasks.high', :id, 1)")
+ADD = text("INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) VALUES ('tasks.high', :id, 1)")
 
 
 async def test_two_relays_and_two_workers_run_each_of_many_tasks_once(service: Service) -> None:
@@ -23,26 +23,29 @@ async def test_two_relays_and_two_workers_run_each_of_many_tasks_once(service: S
     for _ in range(4):
         await api.submit_batch([{"type": "echo"} for _ in range(5000)])
     await service.until_idle(seconds=90)
-    (row,) = await service.query("SELECT count(*), max(attempt), max(dispatch) FROM tasks WHERE status = 'succeeded'")
+    (row,) = await service.query(
+        "SELECT count(*), max(attempt), max(dispatch) FROM aftercommit.tasks WHERE status = 'succeeded'"
+    )
     assert tuple(row) == (20_000, 1, 1)
 
 
 async def test_short_tasks_share_messages_and_each_runs_once(service: Service) -> None:
     api = await service.api()
     await service.query(
-        "INSERT INTO work_queue_marks (work_queue, passed_at, task_seconds) VALUES ('tasks.high', now(), 0.001)"
+        "INSERT INTO aftercommit.queue_statistics (work_queue, passed_at, task_seconds)"
+        " VALUES ('tasks.high', now(), 0.001)"
     )
     for priority in ("high", "low"):
         await api.submit_batch([{"type": "echo", "priority": priority} for _ in range(400)])
     await service.relay()
-    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
     channel = await (await service.declare()).open_channel()
     high = await channel.declare_queue("tasks.high", passive=True)
     low = await channel.declare_queue("tasks.low", passive=True)
     assert (high.declaration_result.message_count, low.declaration_result.message_count) == (8, 400)
     await service.worker()
     await service.until_idle(seconds=60)
-    (row,) = await service.query("SELECT count(*), max(attempt) FROM tasks WHERE status = 'succeeded'")
+    (row,) = await service.query("SELECT count(*), max(attempt) FROM aftercommit.tasks WHERE status = 'succeeded'")
     assert tuple(row) == (800, 1)
 
 
@@ -50,13 +53,13 @@ async def test_row_for_a_queue_that_does_not_exist_is_parked_and_can_be_requeued
     api = await service.api()
     await service.relay(outbox_max_attempts=2)
     await service.query(
-        "INSERT INTO outbox (work_queue, task_id, dispatch) VALUES ('nowhere.high', gen_random_uuid(), 1)"
+        "INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) VALUES ('nowhere.high', gen_random_uuid(), 1)"
     )
     # A row beside it is not held up.
     await service.worker()
     task = await api.submit("echo")
     assert (await api.get(task["id"], wait=30))["status"] == "succeeded"
-    await service.until("SELECT count(*) = 1 FROM outbox WHERE failed_at IS NOT NULL")
+    await service.until("SELECT count(*) = 1 FROM aftercommit.outbox WHERE failed_at IS NOT NULL")
     _, outbox = await api.call("GET", "/v1/outbox")
     assert (outbox["unpublished"], outbox["failed"]) == (0, 1)
     (parked,) = outbox["failed_rows"]
@@ -67,7 +70,7 @@ async def test_row_for_a_queue_that_does_not_exist_is_parked_and_can_be_requeued
     channel = await connection.open_channel()
     await channel.declare_queue("nowhere.high", durable=True)
     assert (await api.call("POST", "/v1/outbox/requeue", {"ids": [parked["id"]]}))[1] == {"requeued": 1}
-    await service.until("SELECT count(*) = 0 FROM outbox")
+    await service.until("SELECT count(*) = 0 FROM aftercommit.outbox")
 
 
 async def test_row_whose_transaction_took_long_is_found_although_later_ones_were_relayed(service: Service) -> None:
@@ -77,9 +80,9 @@ async def test_row_whose_transaction_took_long_is_found_although_later_ones_were
         await late.execute(ADD, LATE)
         for _ in range(3):
             await api.submit("echo", priority="high")
-            await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
-            await asyncio.sleep(LAG_SECONDS)  # until the floor has followed
-    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+            await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
+            await asyncio.sleep(LAG_SECONDS)  # until the cursor has followed
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
 
 
 async def test_rows_are_relayed_although_ids_went_back(service: Service) -> None:
@@ -88,19 +91,21 @@ async def test_rows_are_relayed_although_ids_went_back(service: Service) -> None
     await service.relay()
     for _ in range(3):
         await api.submit("echo", priority="high")
-        await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
-        await asyncio.sleep(LAG_SECONDS)  # until the floor has followed
+        await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
+        await asyncio.sleep(LAG_SECONDS)  # until the cursor has followed
     await service.query("ALTER SEQUENCE outbox_id_seq RESTART")
     await api.submit("echo", priority="high")
-    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
 
 
 async def test_row_for_a_destination_that_no_setting_names_is_found(service: Service) -> None:
     channel = await (await service.declare()).open_channel()
     await channel.declare_queue("old.high", durable=True)
     await service.relay()
-    await service.query("INSERT INTO outbox (work_queue, task_id, dispatch) VALUES ('old.high', gen_random_uuid(), 1)")
-    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+    await service.query(
+        "INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) VALUES ('old.high', gen_random_uuid(), 1)"
+    )
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
 
 
 @pytest.fixture
@@ -134,7 +139,7 @@ async def test_full_queue_takes_the_rest_when_its_limit_is_lifted(
 ) -> None:
     policy = await fill_queue(await service.api(), service, servers, refused)
     servers.rabbitmq.management.call("DELETE", policy)
-    await service.until("SELECT NOT EXISTS (SELECT FROM outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
 
 
 async def test_full_queue_backs_off_without_counting_and_without_holding_up_others(
@@ -143,7 +148,7 @@ async def test_full_queue_backs_off_without_counting_and_without_holding_up_othe
     await fill_queue(await service.api(), service, servers, refused)
     await service.worker()
     await service.until_idle()
-    (row,) = await service.query("SELECT count(*), max(attempt) FROM tasks WHERE status = 'succeeded'")
+    (row,) = await service.query("SELECT count(*), max(attempt) FROM aftercommit.tasks WHERE status = 'succeeded'")
     assert tuple(row) == (100, 1)
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from aftercommit.core.settings import Settings
 from tests.integration.service import Service
 
 ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 40
+SCHEMA_OF_ITS_OWN = "0004_schema_of_its_own.py"
 
 
 def git(*arguments: str) -> str:
@@ -41,6 +42,8 @@ def old_code(tmp_path: Path) -> Path:
         pytest.skip("git knows no commit before this one: a shallow clone, an archive, or the first commit")
     archive = subprocess.run(["git", "archive", release], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=archive, check=True)
+    if not (tmp_path / "alembic/versions" / SCHEMA_OF_ITS_OWN).exists():
+        pytest.skip("the tables moved into a schema of their own: documents/upgrades.md stops the processes before it")
     return tmp_path
 
 
@@ -91,7 +94,7 @@ async def test_previous_release_works_on_the_new_schema_and_hands_over_to_this_o
         ):
             assert (await api.get(task["id"], wait=30))["status"] == status
         cut_short = await api.submit("test.sleep", payload={"seconds": 3}, max_retries=0)
-        await service.until("SELECT status = 'running' FROM tasks WHERE id = :id", id=cut_short["id"])
+        await service.until("SELECT status = 'running' FROM aftercommit.tasks WHERE id = :id", id=cut_short["id"])
         # A rolling deploy: the old worker releases what it cannot finish, a new one runs it.
         worker.terminate()
         await asyncio.wait_for(worker.wait(), STOP_SECONDS)

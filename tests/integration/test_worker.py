@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from app.db import claims
-from app.db.claims import ClaimedTask
-from app.errors import DatabaseUnavailable
-from app.outbox.grouping import LEAST_MESSAGES
-from app.queues import Priority, WorkQueue
+from aftercommit.core.errors import DatabaseUnavailable
+from aftercommit.core.queues import Priority, WorkQueue
+from aftercommit.db import claims
+from aftercommit.db.claims import ClaimedTask
+from aftercommit.server.relay.grouping import LEAST_MESSAGES
 from tests.integration.service import Api, Service
 
 HIGH, MEDIUM, LOW = (WorkQueue("tasks", priority) for priority in Priority)
@@ -46,14 +46,16 @@ async def test_payload_that_does_not_fit_fails_for_good_and_names_the_field(api:
 async def test_worker_tells_how_long_the_tasks_of_a_work_queue_take(api: Api, service: Service) -> None:
     await service.worker(worker_lease_seconds=2.0, worker_lease_renew_seconds=0.2)
     await end(api, "test.sleep", payload={"seconds": 0.3}, priority="high")
-    await service.until("SELECT task_seconds BETWEEN 0.3 AND 3 FROM work_queue_marks WHERE work_queue = 'tasks.high'")
+    await service.until(
+        "SELECT task_seconds BETWEEN 0.3 AND 3 FROM aftercommit.queue_statistics WHERE work_queue = 'tasks.high'"
+    )
 
 
 async def test_unknown_type_is_retried_then_fails_and_says_what_this_worker_has(api: Api, service: Service) -> None:
     await service.worker()
     task = await end(api, "nobody.knows", max_retries=1)
     assert (task["status"], task["attempt"]) == ("failed", 2)
-    assert "app.handlers, tests.integration.handlers" in task["error"]["message"]
+    assert "aftercommit.handlers, tests.integration.handlers" in task["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -103,29 +105,30 @@ async def test_high_priority_starts_at_once_although_thousands_wait_below(api: A
         [{"type": "test.sleep", "payload": {"seconds": 0.05}, "priority": "low"} for _ in range(5000)]
     )
     urgent = await api.submit_batch([{"type": "echo", "priority": "high"} for _ in range(100)])
-    await service.until("SELECT count(*) = 100 FROM tasks WHERE priority = 'high' AND status = 'succeeded'")
+    await service.until("SELECT count(*) = 100 FROM aftercommit.tasks WHERE priority = 'high' AND status = 'succeeded'")
     (waits,) = await service.query(
-        "SELECT max(extract(epoch FROM first_started_at - created_at)) FROM tasks WHERE priority = 'high'"
+        "SELECT max(extract(epoch FROM first_started_at - created_at)) FROM aftercommit.tasks WHERE priority = 'high'"
     )
     (before,) = await service.query(
-        "SELECT count(*) FROM tasks WHERE priority = 'low'"
-        " AND first_started_at < (SELECT max(first_started_at) FROM tasks WHERE priority = 'high')"
+        "SELECT count(*) FROM aftercommit.tasks WHERE priority = 'low'"
+        " AND first_started_at < (SELECT max(first_started_at) FROM aftercommit.tasks WHERE priority = 'high')"
     )
     assert len(urgent) == 100
     assert waits[0] < 1
     assert before[0] < 1000  # of 5000
-    assert (await service.query("SELECT count(*) > 1000 FROM tasks WHERE finished_at IS NULL"))[0][0]
+    assert (await service.query("SELECT count(*) > 1000 FROM aftercommit.tasks WHERE finished_at IS NULL"))[0][0]
 
 
 async def test_weights_share_the_slots_when_all_queues_have_work(api: Api, service: Service) -> None:
     tasks = [{"type": "test.sleep", "priority": priority} for priority in ("low", "medium", "high") for _ in range(300)]
     await api.submit_batch(tasks)
-    await service.until("SELECT count(*) = 0 FROM outbox")
+    await service.until("SELECT count(*) = 0 FROM aftercommit.outbox")
     await service.worker(worker_queues=((HIGH, 6), (MEDIUM, 3), (LOW, 1)), worker_concurrency=1, worker_prefetch=300)
     await service.until_idle()
     # Among the first 300 starts each queue has its share; the very first may come before all lanes are filled.
     rows = await service.query(
-        "SELECT priority, count(*) FROM (SELECT priority FROM tasks ORDER BY first_started_at LIMIT 300) AS first"
+        "SELECT priority, count(*) FROM (SELECT priority"
+        " FROM aftercommit.tasks ORDER BY first_started_at LIMIT 300) AS first"
         " GROUP BY priority"
     )
     shares = dict(tuple(row) for row in rows)
@@ -138,18 +141,18 @@ async def test_full_worker_hands_back_what_an_idle_one_can_run(api: Api, service
     """One worker's slots are all taken by long tasks; what it holds beyond them goes back within seconds."""
     await service.worker(worker_concurrency=2, worker_hand_back_seconds=1.0)
     await api.submit_batch([{"type": "test.sleep", "payload": {"seconds": 600}} for _ in range(2)])
-    await service.until("SELECT count(*) = 2 FROM tasks WHERE status = 'running'")
+    await service.until("SELECT count(*) = 2 FROM aftercommit.tasks WHERE status = 'running'")
     await api.submit_batch([{"type": "echo"} for _ in range(50)])
-    await service.until("SELECT count(*) = 0 FROM outbox")
+    await service.until("SELECT count(*) = 0 FROM aftercommit.outbox")
     await service.worker(worker_concurrency=2)
-    await service.until("SELECT count(*) = 50 FROM tasks WHERE status = 'succeeded'", seconds=6)
+    await service.until("SELECT count(*) = 50 FROM aftercommit.tasks WHERE status = 'succeeded'", seconds=6)
     await api.call("GET", "/v1/queues")
     await finish_long_tasks(api, service)
 
 
 async def finish_long_tasks(api: Api, service: Service) -> None:
     """Record their outcome by hand, so that the worker's own is refused and the test ends soon."""
-    for row in await service.query("SELECT id FROM tasks WHERE status = 'running'"):
+    for row in await service.query("SELECT id FROM aftercommit.tasks WHERE status = 'running'"):
         status, task = await api.call("POST", f"/v1/tasks/{row.id}/complete", {"result": None})
         assert (status, task["status"]) == (200, "succeeded")
 
@@ -159,7 +162,7 @@ async def test_stopping_worker_lets_tasks_finish_and_releases_the_rest_uncharged
     short = await api.submit("test.sleep", payload={"seconds": 0.5})
     long = await api.submit("test.sleep", payload={"seconds": 3}, max_retries=0)
     waiting = await api.submit("echo")
-    await service.until("SELECT count(*) = 2 FROM tasks WHERE status = 'running'")
+    await service.until("SELECT count(*) = 2 FROM aftercommit.tasks WHERE status = 'running'")
     await worker.stop()
     assert (await api.get(short["id"]))["status"] == "succeeded"
     released = await api.get(long["id"])
@@ -175,7 +178,7 @@ async def test_stopping_worker_lets_tasks_finish_and_releases_the_rest_uncharged
 async def test_outcome_of_a_task_completed_by_hand_is_refused(api: Api, service: Service) -> None:
     await service.worker()
     task = await api.submit("test.sleep", payload={"seconds": 0.5})
-    await service.until("SELECT status = 'running' FROM tasks")
+    await service.until("SELECT status = 'running' FROM aftercommit.tasks")
     status, completed = await api.call(
         "POST", f"/v1/tasks/{task['id']}/complete", {"error": {"type": "GivenUp", "message": "by hand"}}
     )
@@ -190,8 +193,8 @@ async def test_second_message_for_a_dispatch_is_stale(api: Api, service: Service
     task = await end(api, "echo")
     await worker.stop()
     await service.query(
-        "INSERT INTO outbox (work_queue, task_id, dispatch) "
-        " SELECT 'tasks.medium', id, 1 FROM tasks, generate_series(1, 3)"
+        "INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) "
+        " SELECT 'tasks.medium', id, 1 FROM aftercommit.tasks, generate_series(1, 3)"
     )
     await service.worker()
     await end(api, "echo")
@@ -216,9 +219,9 @@ async def test_claim_whose_answer_was_lost_is_asked_again_although_its_messages_
     for _ in range(20):
         await api.submit("echo")
     await service.until_idle(seconds=20)
-    (row,) = await service.query("SELECT max(attempt), count(*) FROM tasks WHERE status = 'succeeded'")
+    (row,) = await service.query("SELECT max(attempt), count(*) FROM aftercommit.tasks WHERE status = 'succeeded'")
     assert tuple(row) == (1, 20)
-    await service.until("SELECT NOT EXISTS (SELECT FROM claims)", seconds=5)
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.claims)", seconds=5)
 
 
 async def empty(api: Api) -> None:
@@ -240,7 +243,7 @@ async def test_malformed_message_is_dead_lettered_with_its_reason(api: Api, serv
     underlay = await channel.get_underlay_channel()
     await underlay.basic_publish(body, routing_key="tasks.high")
     assert (await end(api, "echo", priority="high"))["status"] == "succeeded"
-    await service.until("SELECT count(*) = 0 FROM outbox")
+    await service.until("SELECT count(*) = 0 FROM aftercommit.outbox")
     dead = await channel.get_queue("tasks.dlq")
     letter = await dead.get(timeout=10, fail=False)
     while letter is None:
@@ -280,12 +283,13 @@ async def test_outcome_that_cannot_be_stored_becomes_a_failure_and_costs_the_oth
     await service.query("CREATE SEQUENCE outages")
     await service.query(REFUSE)
     await service.query(
-        "CREATE TRIGGER refuse BEFORE UPDATE ON tasks FOR EACH ROW WHEN (NEW.tags = '{refused}')"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON aftercommit.tasks FOR EACH ROW WHEN (NEW.tags = '{refused}')"
         " EXECUTE FUNCTION refuse()"
     )
     # Short tasks share a message, and so a claim, when enough of them wait.
     await service.query(
-        "INSERT INTO work_queue_marks (work_queue, passed_at, task_seconds) VALUES ('tasks.high', now(), 0.001)"
+        "INSERT INTO aftercommit.queue_statistics (work_queue, passed_at, task_seconds)"
+        " VALUES ('tasks.high', now(), 0.001)"
     )
     short: dict[str, Any] = {"type": "test.sleep", "priority": "high"}
     slow, good, refused, *_ = await api.submit_batch(
@@ -296,7 +300,7 @@ async def test_outcome_that_cannot_be_stored_becomes_a_failure_and_costs_the_oth
     assert (failed["status"], failed["error"]["type"]) == ("failed", "Unstorable")
     assert (await api.get(good["id"]))["status"] == "succeeded"
     assert (await api.get(slow["id"]))["status"] == "running"
-    (claim,) = await service.query("SELECT task_ids FROM claims")
+    (claim,) = await service.query("SELECT task_ids FROM aftercommit.claims")
     assert {slow["id"], good["id"], refused["id"]} <= set(map(str, claim.task_ids))
     assert (await api.get(slow["id"], wait=30))["status"] == "succeeded"
-    await service.until("SELECT NOT EXISTS (SELECT FROM claims)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.claims)")

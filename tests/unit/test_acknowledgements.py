@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.broker.acknowledgements import Acknowledgements
+from aftercommit.broker.acknowledgements import Acknowledgements
 
 
 def test_deliveries_that_are_done_in_order_take_one_answer() -> None:

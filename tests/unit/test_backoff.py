@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.outbox.backoff import FIRST_SECONDS, LONGEST_SECONDS, Backoffs
+from aftercommit.server.relay.backoff import FIRST_SECONDS, LONGEST_SECONDS, Backoffs
 
 
 def test_nothing_rests_when_nothing_was_refused() -> None:

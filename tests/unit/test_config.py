@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from app.config import Settings, describe, load_settings
-from app.queues import Priority, WorkQueue
+from aftercommit.core.queues import Priority, WorkQueue
+from aftercommit.core.settings import Settings, describe, load_settings
 
 GIVEN = """
     POSTGRES_DB POSTGRES_USER POSTGRES_PASSWORD POSTGRES_HOST POSTGRES_PORT RABBITMQ_URL WORKER_QUEUES WORKER_PREFETCH

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.config import Settings
-from app.db.engine import database_url
+from aftercommit.core.settings import Settings
+from aftercommit.db.engine import database_url
 
 
 def test_password_is_escaped_when_it_holds_special_characters(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from devstack import processes
-from devstack.errors import DevstackError
-from devstack.install import _APT_SCRIPT
-from devstack.ports import free_port, is_free
-from devstack.roles import Role
-from devstack.stack import hold
-from devstack.supervisor import Supervisor
+from aftercommit.devstack import processes
+from aftercommit.devstack.failure import DevstackError
+from aftercommit.devstack.install import _APT_SCRIPT
+from aftercommit.devstack.ports import free_port, is_free
+from aftercommit.devstack.roles import Role
+from aftercommit.devstack.stack import hold
+from aftercommit.devstack.supervisor import Supervisor
 
 
 def sleeper(*words: str) -> subprocess.Popen[bytes]:

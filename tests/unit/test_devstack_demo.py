@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from devstack.demo.account import account
-from devstack.demo.client import Json
-from devstack.demo.load import Delivery, deliveries
-from devstack.demo.observe import Observation
-from devstack.demo.receiver import Receiver
-from devstack.demo.report import percentile
+from aftercommit.devstack.demo.account import account
+from aftercommit.devstack.demo.client import Json
+from aftercommit.devstack.demo.load import Delivery, deliveries
+from aftercommit.devstack.demo.observe import Observation
+from aftercommit.devstack.demo.receiver import Receiver
+from aftercommit.devstack.demo.report import percentile
 
 SUBMITTED = {
     "one": Delivery(key="k1", priority="high", always_fails=False),

@@ -8,10 +8,10 @@ from typing import Final
 
 import pytest
 
-from app import errors
-from app.api.app import create_app
-from app.config import Settings
-from app.db.models import metadata
+from aftercommit.core import errors
+from aftercommit.core.settings import Settings
+from aftercommit.db.models import metadata
+from aftercommit.server.api.app import create_app
 from tests.faults.scenarios import SCENARIOS
 
 ROOT: Final = Path(__file__).parents[2]
@@ -96,7 +96,7 @@ def test_operations_page_has_every_log_event() -> None:
     page = read("documents/operations.md")
     events = {
         event
-        for module in (ROOT / "app").rglob("*.py")
+        for module in (ROOT / "aftercommit").rglob("*.py")
         for event in re.findall(r"\blog\.\w+\(\s*\"(\w+)\"", module.read_text())
     }
     assert "task_failed" in events

@@ -1,35 +1,35 @@
 """Rounds begin behind what was published, and only where everything before it was."""
 
-from app.outbox.floors import LAG_SECONDS, Floors
+from aftercommit.server.relay.read_cursors import LAG_SECONDS, ReadCursors
 
 
-def after(*passed: tuple[float, int], floors: Floors | None = None) -> Floors:
-    """``floors``, or those of "a" from 0, after (lags, id) were passed."""
-    floors = floors or Floors({"a": 0})
+def after(*passed: tuple[float, int], cursors: ReadCursors | None = None) -> ReadCursors:
+    """``cursors``, or those of "a" from 0, after (lags, id) were passed."""
+    cursors = cursors or ReadCursors({"a": 0})
     for lags, row_id in passed:
-        floors.passed("a", row_id, moment=100 + lags * LAG_SECONDS)
-    return floors
+        cursors.passed("a", row_id, moment=100 + lags * LAG_SECONDS)
+    return cursors
 
 
 def test_nothing_is_read_before_it_is_known_where_to_begin() -> None:
-    floors = Floors()
-    assert floors.all() == {}
-    floors.begin(["a"], 7)
-    floors.begin(["a", "b"], 12)
-    assert floors.all() == {"a": 7, "b": 12}
+    cursors = ReadCursors()
+    assert cursors.all() == {}
+    cursors.begin(["a"], 7)
+    cursors.begin(["a", "b"], 12)
+    assert cursors.all() == {"a": 7, "b": 12}
 
 
 def test_resting_destinations_are_left_out() -> None:
-    assert Floors({"a": 1, "b": 2}).without(["a", "unknown"]) == {"b": 2}
+    assert ReadCursors({"a": 1, "b": 2}).without(["a", "unknown"]) == {"b": 2}
 
 
 def test_floor_follows_what_was_passed_so_long_ago_that_nothing_before_it_comes() -> None:
-    floors = after((0, 10), (0.5, 20))
-    assert floors.all() == {"a": 0}
-    after((1, 30), floors=floors)
-    assert floors.all() == {"a": 10}
-    after((2, 40), floors=floors)
-    assert floors.all() == {"a": 30}
+    cursors = after((0, 10), (0.5, 20))
+    assert cursors.all() == {"a": 0}
+    after((1, 30), cursors=cursors)
+    assert cursors.all() == {"a": 10}
+    after((2, 40), cursors=cursors)
+    assert cursors.all() == {"a": 30}
 
 
 def test_floor_stays_below_what_came_in_between_and_is_more_than_a_round_takes() -> None:
@@ -37,10 +37,10 @@ def test_floor_stays_below_what_came_in_between_and_is_more_than_a_round_takes()
 
 
 def test_floors_of_a_database_that_lost_its_last_transactions_are_capped() -> None:
-    floors = after((0, 10), (1, 20), (1.5, 30))
-    floors.begin(["b"], 4)
-    floors.cap(8)
-    assert floors.all() == {"a": 8, "b": 4}
+    cursors = after((0, 10), (1, 20), (1.5, 30))
+    cursors.begin(["b"], 4)
+    cursors.cap(8)
+    assert cursors.all() == {"a": 8, "b": 4}
     # What was passed before is of no use any more.
-    after((2.5, 9), floors=floors)
-    assert floors.all() == {"a": 8, "b": 4}
+    after((2.5, 9), cursors=cursors)
+    assert cursors.all() == {"a": 8, "b": 4}

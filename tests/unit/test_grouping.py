@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.broker import message
-from app.db.outbox import OutboxRow
-from app.outbox.grouping import pack, rings_per_message
+from aftercommit.broker import message
+from aftercommit.db.outbox import OutboxRow
+from aftercommit.server.relay.grouping import pack, tasks_per_message
 
 
 def row(number: int, **changes: Any) -> OutboxRow:
@@ -32,7 +32,7 @@ def test_each_row_has_its_message_when_rings_are_not_shared() -> None:
 def test_rows_share_a_message_in_order_when_they_ring_one_work_queue() -> None:
     parcels = pack([row(number) for number in range(1, 8)], share=lambda *_: 3)
     assert [parcel.row_ids for parcel in parcels] == [(1, 2, 3), (4, 5, 6), (7,)]
-    assert [ring.task_id.int for ring in message.decode(parcels[0].message.body)] == [1, 2, 3]
+    assert [ref.task_id.int for ref in message.decode(parcels[0].message.body)] == [1, 2, 3]
 
 
 def test_rows_stay_apart_when_work_queue_or_delay_differ() -> None:
@@ -68,7 +68,7 @@ def test_dead_letters_are_never_shared_and_keep_a_foreign_body() -> None:
     ]
     own, foreign = pack(rows, share=lambda *_: 10)
     assert own.message.headers[message.REASON_HEADER] == "failed"
-    assert [ring.task_id.int for ring in message.decode(own.message.body)] == [1]
+    assert [ref.task_id.int for ref in message.decode(own.message.body)] == [1]
     assert (foreign.message.body, foreign.row_ids, foreign.destination) == (b"\xff", (2,), "tasks.dlq")
 
 
@@ -87,7 +87,7 @@ def test_every_row_is_in_exactly_one_parcel(kinds: list[tuple[str, int | None, b
 
 
 @pytest.mark.parametrize(
-    ("waiting", "task_seconds", "rings"),
+    ("waiting", "task_seconds", "refs"),
     [
         (10_000, None, 1),
         (10_000, 0.0, 100),
@@ -101,6 +101,6 @@ def test_every_row_is_in_exactly_one_parcel(kinds: list[tuple[str, int | None, b
     ],
 )
 def test_rings_share_a_message_when_tasks_are_short_and_many(
-    waiting: int, task_seconds: float | None, rings: int
+    waiting: int, task_seconds: float | None, refs: int
 ) -> None:
-    assert rings_per_message(waiting, task_seconds=task_seconds, largest=100) == rings
+    assert tasks_per_message(waiting, task_seconds=task_seconds, largest=100) == refs

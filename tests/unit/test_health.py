@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.health import OLDEST_SECONDS, find_flaw
-from devstack.ports import free_port
+from aftercommit.devstack.ports import free_port
+from aftercommit.runtime.health import OLDEST_SECONDS, find_flaw
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.handlers.http_request import LONGEST_RETRY_AFTER_SECONDS, is_public, retry_after_seconds
+from aftercommit.handlers.http_request import LONGEST_RETRY_AFTER_SECONDS, is_public, retry_after_seconds
 
 PUBLIC = ["8.8.8.8", "93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
 PRIVATE = {

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import json_text
+from aftercommit.core import json_text
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 JSON = st.recursive(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.lifecycle import FINAL, SOURCES, UNFINISHED, WAITING, Event, Status, target
+from aftercommit.core.states import FINAL, SOURCES, UNFINISHED, WAITING, Event, Status, target
 
 STEPS = st.lists(st.tuples(st.sampled_from(Event), st.booleans()), max_size=40)
 FIRST = st.sampled_from([Status.SCHEDULED, Status.QUEUED])

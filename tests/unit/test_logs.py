@@ -5,7 +5,7 @@ import pytest
 
 FAILING = """
 import structlog
-from app.logs import configure_logs
+from aftercommit.telemetry.logs import configure_logs
 
 def handle(payload):
     raise RuntimeError("no luck")

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from app.broker import management
-from app.broker.management import Management
+from aftercommit.broker import management
+from aftercommit.broker.management import Management
 
 QUEUES = [{"name": "tasks.high", "messages_unacknowledged": 7}, {"name": "tasks.low"}]
 

@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.broker import message
-from app.errors import MalformedMessage
-from app.rings import Ring
+from aftercommit.broker import message
+from aftercommit.core.errors import MalformedMessage
+from aftercommit.core.task_ref import TaskRef
 
 TASK = "0199a3c5-7e4b-7c11-9a55-0d9f4c5be7aa"
-RINGS = st.builds(Ring, st.uuids(), st.integers(1, message.MAX_DISPATCH))
+RINGS = st.builds(TaskRef, st.uuids(), st.integers(1, message.MAX_DISPATCH))
 
 
 @given(st.lists(RINGS, min_size=1, max_size=20))
-def test_decode_gives_what_was_encoded(rings: list[Ring]) -> None:
-    assert message.decode(message.encode(rings)) == rings
+def test_decode_gives_what_was_encoded(refs: list[TaskRef]) -> None:
+    assert message.decode(message.encode(refs)) == refs
 
 
 def test_encoded_message_is_the_documented_one() -> None:
-    assert message.encode([Ring(UUID(TASK), 3)]) == f'{{"v":1,"tasks":[{{"id":"{TASK}","dispatch":3}}]}}'.encode()
+    assert message.encode([TaskRef(UUID(TASK), 3)]) == f'{{"v":1,"tasks":[{{"id":"{TASK}","dispatch":3}}]}}'.encode()
 
 
 def entry(**changes: Any) -> bytes:
@@ -67,12 +67,12 @@ def test_decode_raises_nothing_else_when_it_is_fed_anything(value: Any) -> None:
 
 
 def test_ring_goes_to_its_work_queue_when_it_has_no_delay() -> None:
-    sent = message.ring("7", work_queue="tasks.high", rings=[Ring(UUID(TASK), 1)])
+    sent = message.enqueue("7", work_queue="tasks.high", refs=[TaskRef(UUID(TASK), 1)])
     assert (sent.message_id, sent.exchange, sent.routing_key, sent.delay_seconds) == ("7", "", "tasks.high", None)
 
 
 def test_ring_goes_through_the_exchange_of_its_delay_when_it_has_one() -> None:
-    sent = message.ring("7", work_queue="tasks.high", rings=[Ring(UUID(TASK), 1)], delay_seconds=30)
+    sent = message.enqueue("7", work_queue="tasks.high", refs=[TaskRef(UUID(TASK), 1)], delay_seconds=30)
     assert (sent.exchange, sent.routing_key, sent.delay_seconds) == ("tasks.retry.30", "tasks.high", 30)
 
 

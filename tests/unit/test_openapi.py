@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.api.app import create_app
-from app.config import Settings
+from aftercommit.core.settings import Settings
+from aftercommit.server.api.app import create_app
 
 
 @pytest.fixture(scope="module")

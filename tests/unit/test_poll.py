@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from app import process
-from app.process import poll
+from aftercommit.runtime import poll as loop
+from aftercommit.runtime.poll import poll
 
 NEVER = 3_600.0
 
@@ -73,7 +73,7 @@ async def test_failing_tick_is_called_again_after_growing_waits_that_a_success_e
 ) -> None:
     stopping = asyncio.Event()
     told: list[int] = []
-    monkeypatch.setattr(process, "_log_failure", lambda _name, state: told.append(state.attempt_number))
+    monkeypatch.setattr(loop, "log_failure", lambda _name, _error, *, failures: told.append(failures))
     ends = iter(["bad", "bad", "good", "bad", "end"])
 
     async def tick() -> float:

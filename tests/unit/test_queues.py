@@ -1,6 +1,6 @@
 import pytest
 
-from app.queues import Priority, WorkQueue, parse_queue
+from aftercommit.core.queues import Priority, WorkQueue, parse_queue
 
 
 @pytest.mark.parametrize("name", ["tasks", "a", "e-mails_2", "a" * 63])

@@ -4,10 +4,10 @@ from uuid import UUID
 
 import pytest
 
-from app.db.rescue import LostTask
-from app.lifecycle import Event
-from app.maintenance.rescuer import LOST, OVERDUE, decide
-from app.task_error import SUSPICIOUS
+from aftercommit.core.failures import SUSPICIOUS
+from aftercommit.core.states import Event
+from aftercommit.db.rescue import LostTask
+from aftercommit.server.maintenance.rescuer import LOST, OVERDUE, decide
 
 
 def a_lost_task(**changes: Any) -> LostTask:

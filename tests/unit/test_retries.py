@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.retries import Delay, plan_delay
+from aftercommit.core.retries import Delay, plan_delay
 
 DELAYS = st.lists(st.integers(1, 86_400), min_size=1, max_size=6).map(tuple)
 

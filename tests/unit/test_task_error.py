@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from app import json_text, task_error
+from aftercommit.core import failures, json_text
 
 
 class Wordless(Exception):
@@ -14,7 +14,7 @@ class Wordless(Exception):
 def dumped(error: BaseException) -> dict[str, Any]:
     with pytest.raises(type(error)):  # for a traceback
         throw(error)
-    return dict(json.loads(task_error.dump_exception(error)))
+    return dict(json.loads(failures.dump_exception(error)))
 
 
 def throw(error: BaseException) -> None:
@@ -29,8 +29,8 @@ def test_error_keeps_type_message_and_traceback() -> None:
 
 def test_end_of_the_traceback_is_kept_when_it_is_long() -> None:
     kept = dumped(ValueError("x" * 50_000 + "the end"))
-    assert len(kept["message"]) == task_error.LONGEST_MESSAGE
-    assert len(kept["traceback"]) == task_error.LONGEST_TRACEBACK
+    assert len(kept["message"]) == failures.LONGEST_MESSAGE
+    assert len(kept["traceback"]) == failures.LONGEST_TRACEBACK
     assert kept["traceback"].endswith("the end\n")
 
 
@@ -42,14 +42,14 @@ def test_error_can_be_stored_when_its_text_could_not() -> None:
 
 def test_error_is_kept_when_it_cannot_be_put_into_words() -> None:
     assert dumped(Wordless())["message"] == "(the exception could not be put into words)"
-    assert task_error.summary(Wordless()).startswith("Wordless: ")
+    assert failures.summary(Wordless()).startswith("Wordless: ")
 
 
 def test_summary_is_one_short_text_when_the_message_is_long() -> None:
-    text = task_error.summary(KeyError("y" * 10_000))
+    text = failures.summary(KeyError("y" * 10_000))
     assert text.startswith("KeyError: 'yyy")
-    assert len(text) == task_error.LONGEST_MESSAGE
+    assert len(text) == failures.LONGEST_MESSAGE
 
 
 def test_traceback_is_null_when_an_error_is_recorded_by_hand() -> None:
-    assert json.loads(task_error.dump("Declined", "no")) == {"type": "Declined", "message": "no", "traceback": None}
+    assert json.loads(failures.dump("Declined", "no")) == {"type": "Declined", "message": "no", "traceback": None}

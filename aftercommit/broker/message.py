@@ -1,0 +1,75 @@
+"""What goes over the wire: a ring for one or more tasks of one work queue, or a dead letter. Pure.
+
+``{"v": 1, "tasks": [{"id": "<uuid>", "dispatch": 1}, ...]}``
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from aftercommit.broker.topology import DEAD_LETTERS, retry_exchange
+from aftercommit.core import json_text
+from aftercommit.core.errors import MalformedMessage
+from aftercommit.core.task_ref import MAX_REFS, TaskRef
+
+VERSION: Final = 1
+MAX_DISPATCH: Final = 2**31 - 1
+
+REASON_HEADER: Final = "x-aftercommit-reason"
+WORK_QUEUE_HEADER: Final = "x-aftercommit-work-queue"
+LONGEST_REASON: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it is published, persistent and mandatory. ``message_id`` tells returned messages apart."""
+
+    message_id: str
+    exchange: str
+    routing_key: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay_seconds: int | None = None
+
+
+def enqueue(message_id: str, *, work_queue: str, refs: Sequence[TaskRef], delay_seconds: int | None = None) -> Message:
+    """A message that refs for tasks of ``work_queue``, at once or through the retry queue of a delay."""
+    exchange = "" if delay_seconds is None else retry_exchange(delay_seconds)
+    return Message(message_id, exchange, work_queue, encode(refs), delay_seconds=delay_seconds)
+
+
+def dead_letter(message_id: str, *, work_queue: str, reason: str, body: bytes) -> Message:
+    """A message for the dead-letter queue that says in its headers why and whence."""
+    headers = {REASON_HEADER: reason[:LONGEST_REASON], WORK_QUEUE_HEADER: work_queue}
+    return Message(message_id, "", DEAD_LETTERS, body, headers)
+
+
+def encode(refs: Sequence[TaskRef]) -> bytes:
+    tasks = [{"id": str(item.task_id), "dispatch": item.dispatch} for item in refs]
+    return json_text.dump({"v": VERSION, "tasks": tasks}).encode()
+
+
+def decode(body: bytes) -> list[TaskRef]:
+    """The refs of a message. Raises MalformedMessage with the reason."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"the body is not JSON: {error}") from None
+    if not isinstance(message, dict) or message.get("v") != VERSION:
+        raise MalformedMessage(f'the body is not an object with "v": {VERSION}')
+    tasks = message.get("tasks")
+    if not isinstance(tasks, list) or not 1 <= len(tasks) <= MAX_REFS:
+        raise MalformedMessage(f"tasks is not a list of 1 to {MAX_REFS} entries")
+    return [_decode_ref(index, entry) for index, entry in enumerate(tasks)]
+
+
+def _decode_ref(index: int, entry: Any) -> TaskRef:
+    try:
+        task_id, dispatch = UUID(entry["id"]), entry["dispatch"]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise MalformedMessage(f"tasks[{index}] does not hold an id (a UUID) and a dispatch") from None
+    if type(dispatch) is not int or not 1 <= dispatch <= MAX_DISPATCH:
+        raise MalformedMessage(f"tasks[{index}].dispatch is not a whole number from 1 to {MAX_DISPATCH}")
+    return TaskRef(task_id, dispatch)

@@ -1,0 +1,1 @@
+"""Pure parts that every role shares: states, queues, retries, outcomes, failures, settings."""

@@ -1,0 +1,27 @@
+"""How an attempt ended: decided once, and written as it is."""
+
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from aftercommit.core.retries import Delay
+from aftercommit.core.states import Event
+
+Ending = Literal[Event.SUCCEED, Event.RETRY, Event.FAIL, Event.RELEASE]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of one attempt. ``result`` and ``error`` are JSON texts.
+
+    A retry carries its ``delay``, a failure the ``reason`` that its dead letter gives.
+    """
+
+    task_id: UUID
+    attempt: int
+    worker: str
+    ending: Ending
+    result: str | None = None
+    error: str | None = None
+    delay: Delay | None = None
+    reason: str | None = None

@@ -1,0 +1,86 @@
+"""The states of a task and the legal transitions. Pure; the statements in ``db`` take their guards from here.
+
+::
+
+    scheduled ──due──▶ queued ──claim──▶ running ──▶ succeeded
+        │                │                  ├──▶ retrying ──claim──▶ running …
+        │                │                  ├──▶ failed
+        └──┬─────────────┴──────────────────┴──▶ cancelled   expired
+"""
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class Status(StrEnum):
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Event(StrEnum):
+    """What moves a task. ``release`` hands an attempt back uncharged, ``resubmit`` is an operator's retry."""
+
+    FALL_DUE = "fall_due"
+    CLAIM = "claim"
+    SUCCEED = "succeed"
+    RETRY = "retry"
+    FAIL = "fail"
+    RELEASE = "release"
+    CANCEL = "cancel"
+    COMPLETE = "complete"
+    RESUBMIT = "resubmit"
+
+
+WAITING: Final = (Status.SCHEDULED, Status.QUEUED, Status.RETRYING)
+UNFINISHED: Final = (*WAITING, Status.RUNNING)
+FINAL: Final = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
+
+SOURCES: Final = MappingProxyType(
+    {
+        Event.FALL_DUE: (Status.SCHEDULED, Status.RETRYING),
+        Event.CLAIM: (Status.QUEUED, Status.RETRYING),
+        Event.SUCCEED: (Status.RUNNING,),
+        Event.RETRY: (Status.RUNNING,),
+        Event.FAIL: (Status.RUNNING,),
+        Event.RELEASE: (Status.RUNNING,),
+        Event.CANCEL: WAITING,
+        Event.COMPLETE: UNFINISHED,
+        Event.RESUBMIT: FINAL,
+    }
+)
+"""The states each event may start from; every ``UPDATE`` of a status carries these in its ``WHERE``."""
+
+_TARGETS: Final = MappingProxyType(
+    {
+        Event.CLAIM: Status.RUNNING,
+        Event.SUCCEED: Status.SUCCEEDED,
+        Event.RETRY: Status.RETRYING,
+        Event.FAIL: Status.FAILED,
+        Event.RELEASE: Status.QUEUED,
+        Event.CANCEL: Status.CANCELLED,
+        Event.RESUBMIT: Status.QUEUED,
+    }
+)
+
+
+def target(event: Event, source: Status, *, failed: bool = False) -> Status:
+    """The state that ``event`` leads to from ``source``. Raises ValueError where the design draws no arrow.
+
+    ``failed`` says which outcome a completion by hand records.
+    """
+    if source not in SOURCES[event]:
+        raise ValueError(f"a {source} task does not {event}")
+    match event:
+        case Event.FALL_DUE:
+            return Status.QUEUED if source is Status.SCHEDULED else Status.RETRYING
+        case Event.COMPLETE:
+            return Status.FAILED if failed else Status.SUCCEEDED
+        case _:
+            return _TARGETS[event]

@@ -1,0 +1,172 @@
+"""The tables. Migrations are compared with these in the test run.
+
+Statuses and priorities are text, so that a newer release can add one without rewriting the table.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    Column,
+    Computed,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+SCHEMA: Final = "aftercommit"
+"""Fixed, and written out in every statement: so no ``search_path`` matters, and an application's own tables of the same
+names may stand in the same database."""
+
+metadata: Final = MetaData(
+    schema=SCHEMA, naming_convention={"pk": "%(table_name)s_pkey", "ix": "%(column_0_label)s_idx"}
+)
+
+_NOW: Final = text("now()")
+
+
+def _time(name: str, **options: Any) -> Column[Any]:
+    return Column(name, TIMESTAMP(timezone=True), **options)
+
+
+# `status` stands in no index and no index predicate: the claim's update then touches no index (a HOT update).
+# `finished_at IS NULL` says the same of unfinished tasks, and `error` is what an unsuccessful end always has.
+tasks: Final = Table(
+    "tasks",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("dispatch", Integer, nullable=False, server_default="1"),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("uncharged", Integer, nullable=False, server_default="0", comment="attempts not held against max_retries"),
+    Column("max_retries", Integer, comment="null: the handler's own, or MAX_RETRIES"),
+    Column("timeout_seconds", Double, comment="null: the handler's own, or TASK_TIMEOUT_SECONDS"),
+    Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("payload", JSON, nullable=False),
+    Column("result", JSON),
+    Column("error", JSON),
+    Column("worker", Text, comment="who runs it, or ran it last"),
+    Column(
+        "enqueued", Boolean, nullable=False, server_default="true", comment="false: the scheduler sends it at due_at"
+    ),
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("queued_at", nullable=False, server_default=_NOW),
+    _time("due_at"),
+    _time("first_started_at"),
+    _time("started_at"),
+    _time("finished_at"),
+    Index("tasks_by_type", "type", "id"),
+    Index("tasks_unfinished", "queue", "priority", "id", postgresql_where=text("finished_at IS NULL")),
+    Index(
+        "tasks_unsuccessful",
+        "id",
+        postgresql_where=text("finished_at IS NOT NULL AND error IS NOT NULL"),
+    ),
+    Index("tasks_due", "due_at", postgresql_where=text("NOT enqueued")),
+    Index("tasks_by_tag", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
+    # Room on each page for the claimed versions of its rows.
+    postgresql_with={"fillfactor": "70"},
+)
+
+attempts: Final = Table(
+    "attempts",
+    metadata,
+    Column("task_id", Uuid, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("worker", Text),
+    _time("started_at"),
+    _time("finished_at", nullable=False, server_default=_NOW),
+    Column("error", JSON),
+    PrimaryKeyConstraint("task_id", "attempt"),
+    comment="attempts that did not succeed; the current one stands in tasks",
+)
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("work_queue", Text, nullable=False),
+    Column("delay_seconds", Integer, comment="set: through the retry queue of this delay"),
+    Column("task_id", Uuid, comment="null: a message that was not one of ours, on its way to the dead letters"),
+    Column("dispatch", Integer),
+    Column("dead_reason", Text, comment="set: a dead letter"),
+    Column("body", LargeBinary, comment="set: sent as it is"),
+    Column(
+        "destination",
+        Text,
+        Computed(
+            "CASE WHEN dead_reason IS NOT NULL THEN 'tasks.dlq'"
+            " WHEN delay_seconds IS NOT NULL"
+            " THEN 'tasks.retry.' || split_part(work_queue, '.', 2) || '.' || delay_seconds::text"
+            " ELSE work_queue END",
+            persisted=True,
+        ),
+        nullable=False,
+        comment="the RabbitMQ queue it goes to first: the relay groups rows and backs off by it",
+    ),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("failed_at", comment="set: parked, FAILED"),
+    Index("outbox_unpublished", "destination", "id", postgresql_where=text("failed_at IS NULL")),
+    Index("outbox_failed", "id", postgresql_where=text("failed_at IS NOT NULL")),
+)
+
+idempotency_keys: Final = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("task_ids", ARRAY(Uuid), nullable=False),
+    _time("created_at", nullable=False, server_default=_NOW),
+    Index("idempotency_keys_by_age", "created_at"),
+)
+
+workers: Final = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True, comment="one lease's; a process that lost its lease takes a new name"),
+    Column("handlers", JSON, nullable=False, comment="type to its max_retries and timeout_seconds, as resolved"),
+    Column("max_retries", Integer, nullable=False, server_default="3", comment="of types without a handler there"),
+    Column("timeout_seconds", Double, nullable=False, server_default="300", comment="of types without a handler there"),
+    Column("lease_seconds", Double, nullable=False, server_default="10"),
+    Column("hand_back_seconds", Double, nullable=False, server_default="3"),
+    _time("started_at", nullable=False, server_default=_NOW),
+    _time("lease_until", nullable=False),
+)
+
+# What runs is found through these rows, one per claimed batch: an index on running tasks would cost every claim its
+# HOT update.
+claims: Final = Table(
+    "claims",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("worker", Text, nullable=False),
+    Column("task_ids", ARRAY(Uuid), nullable=False),
+    _time("claimed_at", nullable=False, server_default=_NOW),
+    Index("claims_by_worker", "worker"),
+)
+
+queue_statistics: Final = Table(
+    "queue_statistics",
+    metadata,
+    Column("work_queue", Text, primary_key=True),
+    _time("passed_at", nullable=False, comment="tasks sent out before have had their turn: a later one was claimed"),
+    Column("task_seconds", Double, comment="how long a task takes: the relay lets short ones share a message"),
+)

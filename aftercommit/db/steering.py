@@ -1,0 +1,77 @@
+"""Statements that steer one task on a client's request: cancel, send out again, complete by hand."""
+
+from typing import Final
+from uuid import UUID
+
+from aftercommit.core import states
+from aftercommit.core.states import Event, Status
+from aftercommit.db.database import Fetch
+
+_CANCEL: Final = f"""
+    UPDATE aftercommit.tasks
+    SET status = '{Status.CANCELLED}', finished_at = now(), enqueued = true, due_at = NULL,
+        error = json_build_object('type', 'Cancelled', 'message', 'cancelled on request', 'traceback', NULL)
+    WHERE id = $1 AND status = ANY($2::text[])
+    RETURNING id
+"""
+
+
+async def cancel(fetch: Fetch, task_id: UUID) -> bool:
+    """Cancel a waiting task; whether it was one. Its message, if there is one, dies at the claim."""
+    return bool(await fetch(_CANCEL, task_id, states.SOURCES[Event.CANCEL]))
+
+
+_RESUBMIT: Final = f"""
+    WITH ended AS (
+        SELECT id, attempt, status, worker, started_at, finished_at, error
+        FROM aftercommit.tasks WHERE id = $1 AND status = ANY($2::text[]) FOR UPDATE
+    ), history AS (
+        INSERT INTO aftercommit.attempts (task_id, attempt, outcome, worker, started_at, finished_at, error)
+        SELECT id, attempt, CASE status WHEN '{Status.SUCCEEDED}' THEN status ELSE 'completed' END,
+            worker, started_at, finished_at, error
+        FROM ended WHERE attempt > 0
+        ON CONFLICT DO NOTHING
+    ), task AS (
+        UPDATE aftercommit.tasks t
+        SET status = '{Status.QUEUED}', dispatch = t.dispatch + 1, uncharged = t.attempt, enqueued = true,
+            queued_at = now(), due_at = NULL, finished_at = NULL, result = NULL, error = NULL
+        FROM ended WHERE t.id = ended.id
+        RETURNING t.id, t.queue, t.priority, t.dispatch
+    ), sent AS (
+        INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch)
+            SELECT queue || '.' || priority, id, dispatch FROM task
+    )
+    SELECT id FROM task
+"""
+
+
+async def resubmit(fetch: Fetch, task_id: UUID) -> bool:
+    """Send a final task out again with all its retries before it; whether it was final.
+
+    Its last attempt goes into the history, where only a success or an outcome recorded by hand does not stand yet.
+    """
+    return bool(await fetch(_RESUBMIT, task_id, states.SOURCES[Event.RESUBMIT]))
+
+
+_COMPLETE: Final = f"""
+    WITH task AS (
+        UPDATE aftercommit.tasks
+        SET status = CASE WHEN $4::json IS NULL THEN '{Status.SUCCEEDED}' ELSE '{Status.FAILED}' END,
+            result = $3::json, error = $4::json, finished_at = now(), due_at = NULL,
+            enqueued = true
+        WHERE id = $1 AND status = ANY($2::text[])
+        RETURNING id, queue, priority, dispatch, error
+    ), dead_letter AS (
+        INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch, dead_reason)
+        SELECT queue || '.' || priority, id, dispatch, $5::text FROM task WHERE error IS NOT NULL
+    )
+    SELECT id FROM task
+"""
+
+
+async def complete(fetch: Fetch, task_id: UUID, *, result: str | None, error: str | None, reason: str) -> bool:
+    """Record an outcome by hand (JSON texts); whether the task was unfinished. A failure becomes a dead letter.
+
+    A worker that runs the task finds its own outcome fenced out.
+    """
+    return bool(await fetch(_COMPLETE, task_id, states.SOURCES[Event.COMPLETE], result, error, reason))

@@ -1,0 +1,48 @@
+"""Both servers together."""
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aftercommit.devstack.postgres import PostgresServer
+from aftercommit.devstack.rabbitmq import RabbitServer
+
+
+class Servers:
+    """PostgreSQL and RabbitMQ under one folder; as a context manager they run for the length of the block."""
+
+    def __init__(self, folder: Path, *, fsync: bool = True) -> None:
+        self.postgres = PostgresServer(folder, fsync=fsync)
+        self.rabbitmq = RabbitServer(folder)
+
+    def environment(self) -> dict[str, str]:
+        return self.postgres.environment() | self.rabbitmq.environment()
+
+    def start(self) -> None:
+        """Side by side. When one does not start, the other is stopped again."""
+        with ThreadPoolExecutor(2) as threads:
+            starts = [threads.submit(server.start) for server in (self.postgres, self.rabbitmq)]
+        try:
+            for start in starts:
+                start.result()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self.stop()
+            raise
+
+    def stop(self) -> None:
+        with ThreadPoolExecutor(2) as threads:
+            stops = [threads.submit(server.stop) for server in (self.postgres, self.rabbitmq)]
+        for stop in stops:
+            stop.result()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,89 @@
+"""The loop that all periodic work runs in."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+FIRST_BACKOFF_SECONDS: Final = 0.1
+LONGEST_BACKOFF_SECONDS: Final = 5.0
+
+
+async def poll(
+    name: str,
+    tick: Callable[[], Awaitable[float]],
+    *,
+    stopping: asyncio.Event,
+    wake: asyncio.Event | None = None,
+) -> None:
+    """Call ``tick`` until ``stopping``. It returns the seconds until the next call, 0 for at once.
+
+    ``wake`` cuts a wait short; it is also set when ``stopping`` is. A tick that raises is logged and called again after
+    a growing, jittered wait, so no error path spins. This is the wide catch at a role's edge.
+    """
+    wake = wake or asyncio.Event()
+    # One task for the loop's life: a busy loop waits thousands of times a second.
+    stop = asyncio.ensure_future(stopping.wait())
+    stop.add_done_callback(lambda _: wake.set())
+    failures = 0
+    try:
+        while not stopping.is_set():
+            wake.clear()
+            try:
+                delay = await tick()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                log_failure(name, error, failures=failures)
+                await first_of(stopping, timeout_seconds=backoff_seconds(failures))
+                continue
+            if delay > 0 and not stopping.is_set():
+                await _sleep(wake, delay * random.uniform(0.9, 1.1))
+    finally:
+        stop.cancel()
+
+
+def backoff_seconds(failures: int) -> float:
+    """The wait after so many failures in a row: full jitter below a bound that doubles."""
+    bound = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures, 10), LONGEST_BACKOFF_SECONDS)
+    return random.uniform(FIRST_BACKOFF_SECONDS / 2, bound)
+
+
+def log_failure(name: str, error: Exception, *, failures: int) -> None:
+    """One line per failure; the first of a row of failures has the traceback."""
+    cause = error.__cause__ or error
+    log.warning(
+        "tick_failed",
+        tick=name,
+        failures=failures,
+        error=f"{type(error).__name__}: {error}"[:500],
+        sqlstate=getattr(cause, "sqlstate", None),
+        exc_info=error if failures == 1 else None,
+    )
+
+
+async def first_of(*events: asyncio.Event, timeout_seconds: float | None = None) -> None:
+    """Return when the first of ``events`` is set, or after ``timeout_seconds``."""
+    if any(event.is_set() for event in events):
+        return
+    if not events:
+        await asyncio.sleep(timeout_seconds or 0)
+        return
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def _sleep(wake: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    except TimeoutError:
+        pass

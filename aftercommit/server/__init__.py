@@ -1,0 +1,1 @@
+"""The service around the workers: ways in, relay, maintenance."""

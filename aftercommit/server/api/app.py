@@ -1,0 +1,101 @@
+"""The FastAPI application, put together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
+from pydantic.json_schema import models_json_schema
+
+from aftercommit.broker.connection import BrokerConnection
+from aftercommit.broker.inspection import Inspector
+from aftercommit.broker.management import Management
+from aftercommit.core.settings import Settings
+from aftercommit.db.database import Database, DatabaseConnection
+from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.server.api import health_routes, outbox_routes, problems, queue_routes, submit_routes, task_routes
+from aftercommit.server.api.body_limit import BodyLimit
+from aftercommit.server.api.completion_waiters import CompletionWaiters
+from aftercommit.server.api.dependencies import Dependencies
+from aftercommit.server.api.problems import Problem
+from aftercommit.server.api.schemas import BatchIn, CompletionIn, RequeueIn, TaskIn
+from aftercommit.server.submission.group_commit import GroupCommit
+
+DESCRIPTION = """Commit a task; it will run. Errors are RFC 9457 problems: branch on `code`, show `detail`."""
+
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI looks for OpenTelemetry's providers in each request; none ships with us."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Its lifespan opens and closes what it needs; it starts while Postgres or RabbitMQ is away."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _serving(settings) as dependencies:
+            app.state.dependencies = dependencies
+            yield
+
+    app = FastAPI(title="Aftercommit", version="1", description=DESCRIPTION, lifespan=lifespan, telemetry=_NO_TELEMETRY)
+    app.add_middleware(BodyLimit, max_bytes=settings.api_max_body_bytes)
+    problems.install(app)
+    for module in (submit_routes, task_routes, queue_routes, outbox_routes, health_routes):
+        app.include_router(module.router)
+    app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+@asynccontextmanager
+async def _serving(settings: Settings) -> AsyncIterator[Dependencies]:
+    database = Database(settings, application="api")
+    connect = partial(DatabaseConnection, settings, application="api")
+    notifier = OutboxNotifier(connect())
+    connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-api")
+    dependencies = Dependencies(
+        settings=settings,
+        database=database,
+        outbox_notifier=notifier,
+        group_commit=GroupCommit(connect, notifier),
+        waiters=CompletionWaiters(database),
+        inspector=Inspector(connection),
+        management=_management(settings),
+    )
+    stopping = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(dependencies.outbox_notifier.run(stopping))
+        group.create_task(dependencies.waiters.run(stopping))
+        try:
+            yield dependencies
+        finally:
+            await dependencies.group_commit.close()
+            stopping.set()
+    await connection.close()
+    await database.close()
+
+
+def _management(settings: Settings) -> Management | None:
+    url = settings.rabbitmq_management_url
+    return Management(url, broker_url=settings.rabbitmq_url) if url is not None else None
+
+
+def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    """FastAPI's document, with the bodies that we parse ourselves, the queues there are, and the problem that every
+    error is."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+        _, own = models_json_schema(
+            [(model, "validation") for model in (TaskIn, BatchIn, CompletionIn, RequeueIn, Problem)],
+            ref_template="#/components/schemas/{model}",
+        )
+        schemas = document["components"]["schemas"]
+        schemas |= own["$defs"]
+        schemas["TaskIn"]["properties"]["queue"]["anyOf"][0]["enum"] = list(settings.queues)
+        # FastAPI documents its own shape for 422; ours is in each route's responses.
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = document
+    return app.openapi_schema

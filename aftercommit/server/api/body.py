@@ -1,0 +1,69 @@
+"""Reads and checks JSON bodies. Our own instead of FastAPI's, since strings that Postgres cannot store parse fine
+with the standard library and can then be pointed at, and since JSON must be checked strictly."""
+
+import json
+from collections.abc import Awaitable, Callable
+from itertools import islice
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+
+from aftercommit.core import json_text
+from aftercommit.core.errors import FieldError, MalformedRequest, UnsupportedMediaType
+from aftercommit.server.api.problems import MOST_ERRORS, field_error, invalid
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
+    """A dependency that gives the request's body as ``model``.
+
+    Raises UnsupportedMediaType or MalformedRequest for what is not JSON and InvalidRequest, with a pointer each, for
+    what does not fit.
+    """
+
+    async def read(request: Request) -> M:
+        value = parse(await _receive(request), request.headers.get("content-type", ""))
+        if not json_text.is_plain(value) and (
+            flaws := [FieldError(*flaw) for flaw in islice(json_text.find_flaws(value), MOST_ERRORS)]
+        ):
+            raise invalid(*flaws)
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            raise invalid(
+                *(
+                    field_error({**flaw, "loc": ("body", *flaw["loc"])})
+                    for flaw in error.errors(include_url=False, include_input=False, include_context=False)
+                )
+            ) from None
+
+    return read
+
+
+async def _receive(request: Request) -> bytes:
+    try:
+        return await request.body()
+    except ClientDisconnect:  # nobody is left to answer, and nothing is wrong on our side
+        raise MalformedRequest("The connection ended before the body did.") from None
+
+
+def parse(body: bytes, content_type: str) -> Any:
+    """The body as a JSON value. Raises MalformedRequest or UnsupportedMediaType."""
+    essence = content_type.partition(";")[0].strip().lower()
+    if essence != "application/json" and not essence.endswith("+json"):
+        raise UnsupportedMediaType(f"Content-Type is {content_type or 'missing'}: send application/json.")
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise MalformedRequest(f"The body is nested deeper than {json_text.MAX_DEPTH} levels.") from None
+    except ValueError as error:  # syntax, not UTF-8, or a number of thousands of digits
+        raise MalformedRequest(f"The body is not JSON: {error}") from None
+
+
+def documented(model: type[BaseModel]) -> dict[str, Any]:
+    """The ``openapi_extra`` of a route that takes ``model``; ``aftercommit.server.api.app`` adds the schema itself."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -1,0 +1,258 @@
+"""What goes in and out over HTTP. Input is strict: nothing is coerced, unknown fields are refused."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from aftercommit.core.queues import QUEUE_PATTERN, Priority
+from aftercommit.core.states import Status
+from aftercommit.handler import LONGEST_TIMEOUT_SECONDS, TYPE_PATTERN
+
+LARGEST_BATCH: Final = 10_000
+LONGEST_WAIT_SECONDS: Final = 60
+TAG_PATTERN: Final = r"^[A-Za-z0-9_.:/@+=#-]{1,100}$"
+CURSOR_PATTERN: Final = r"^[0-9a-f]{32}$"
+KEY_PATTERN: Final = r"^[!-~]{1,200}$"
+
+
+def _whole(value: Any) -> Any:
+    """JSON knows one kind of number: 5.0 is as whole as 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _written_out(value: Any) -> Any:
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
+        raise ValueError("is not a date and time with a time zone: write 2026-01-31T12:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies outside the years 1 to 9999 in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+Retries = Annotated[int, Field(ge=0, le=1000), BeforeValidator(_whole)]
+RowId = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_whole)]
+TypeName = Annotated[str, Field(pattern=TYPE_PATTERN, examples=["http.request"])]
+QueueName = Annotated[str, Field(pattern=QUEUE_PATTERN, examples=["tasks"])]
+PriorityName = Annotated[Priority, Field(strict=False)]
+Tag = Annotated[str, Field(pattern=TAG_PATTERN, examples=["order:4711"])]
+
+
+class Input(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class TaskIn(Input):
+    """A task to submit."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "http.request",
+                    "payload": {"method": "POST", "url": "https://example.com/hook", "json": {"order": 4711}},
+                    "priority": "high",
+                    "max_retries": 5,
+                    "tags": ["order:4711"],
+                }
+            ]
+        }
+    )
+
+    type: TypeName
+    payload: dict[str, Any] = Field(
+        default={},
+        description="Any JSON object up to API_MAX_PAYLOAD_BYTES. No NUL characters, no lone surrogates.",
+        examples=[{"order": 4711}],
+    )
+    queue: QueueName | None = Field(default=None, description="One of QUEUES; null: the first of them")
+    priority: PriorityName = Priority.MEDIUM
+    max_retries: Retries | None = Field(
+        default=None, description="Attempts after the first; null: the handler's own, or MAX_RETRIES"
+    )
+    timeout_seconds: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_SECONDS)] | None = Field(
+        default=None, description="Bound of one attempt; null: the handler's own, or TASK_TIMEOUT_SECONDS"
+    )
+    tags: list[Tag] = Field(default=[], max_length=20)
+
+
+class BatchIn(Input):
+    """Tasks to submit together: all or none."""
+
+    tasks: list[TaskIn] = Field(min_length=1, max_length=LARGEST_BATCH)
+
+
+class ErrorIn(Input):
+    type: Annotated[str, Field(min_length=1, max_length=200, examples=["CardDeclined"])]
+    message: Annotated[str, Field(max_length=4_000, examples=["the issuer said no"])]
+
+
+class CompletionIn(Input):
+    """An outcome recorded by hand: either a result or an error."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["result"]}, {"required": ["error"]}],
+            "examples": [{"result": {"receipt": 17}}],
+        }
+    )
+
+    result: Any = Field(default=None, description="Any JSON value up to API_MAX_PAYLOAD_BYTES")
+    error: ErrorIn = Field(default=ErrorIn(type="none", message=""), description="Why it failed")
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("give either result or error")
+        return self
+
+    @property
+    def failure(self) -> ErrorIn | None:
+        return self.error if "error" in self.model_fields_set else None
+
+
+class RequeueIn(Input):
+    """Which parked outbox rows to give to the relay again."""
+
+    ids: Annotated[list[RowId], Field(min_length=1, max_length=10_000)] | None = Field(
+        default=None, description="null: all of them", examples=[[17, 18]]
+    )
+
+
+class Output(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class ErrorOut(Output):
+    type: str = Field(examples=["Retry"])
+    message: str = Field(examples=["POST https://example.com answered 503"])
+    traceback: str | None = None
+
+
+class TaskOut(Output):
+    """A task as it stands now."""
+
+    id: UUID = Field(examples=["0199a3c5-7e4b-7c11-9a55-0d9f4c5be7aa"])
+    type: str = Field(examples=["http.request"])
+    queue: str = Field(examples=["tasks"])
+    priority: Priority
+    status: Status
+    payload: dict[str, Any]
+    tags: list[str]
+    max_retries: int | None
+    timeout_seconds: float | None
+    dispatch: int = Field(description="How often it was sent out")
+    attempt: int = Field(description="How often it was started")
+    worker: str | None = Field(description="The worker that runs it or ran it last")
+    result: Any
+    error: ErrorOut | None = Field(description="Why it did not succeed, or why it is being retried")
+    created_at: datetime
+    queued_at: datetime = Field(description="When it was last sent out")
+    due_at: datetime | None = Field(description="A retry's earliest start")
+    first_started_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class TasksOut(Output):
+    tasks: list[TaskOut]
+
+
+class TaskPage(TasksOut):
+    next_cursor: str | None = Field(description="For the next page; null on the last")
+
+
+class AttemptOut(Output):
+    attempt: int = Field(examples=[1])
+    outcome: str = Field(description="running, succeeded, retried, failed, released or completed", examples=["retried"])
+    worker: str | None = Field(examples=["host-1-4711-0d9f4c5b"])
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorOut | None
+
+
+class AttemptsOut(Output):
+    attempts: list[AttemptOut]
+
+
+class QueueOut(Output):
+    """A work queue: what Postgres knows, then what the broker says (null when it does not)."""
+
+    name: str = Field(examples=["tasks.high"])
+    waiting: int
+    running: int
+    failed: int
+    oldest_waiting_seconds: float | None
+    ready: int | None
+    unacknowledged: int | None = Field(description="Needs RABBITMQ_MANAGEMENT_URL")
+    consumers: int | None
+
+
+class QueuesOut(Output):
+    queues: list[QueueOut]
+    dead_letters: int | None = Field(description="Messages in tasks.dlq")
+    broker: str = Field(description="up, or what is wrong", examples=["up"])
+
+
+class OutboxRowOut(Output):
+    id: int = Field(examples=[17])
+    destination: str = Field(description="The RabbitMQ queue it is to go to first", examples=["tasks.retry.high.30"])
+    work_queue: str = Field(examples=["tasks.high"])
+    task_id: UUID | None = Field(description="null: a message that was not one of ours, on its way to tasks.dlq")
+    attempts: int = Field(description="How often it came back", examples=[10])
+    last_error: str | None = Field(examples=["no queue takes it: NO_ROUTE"])
+    created_at: datetime
+    failed_at: datetime
+
+
+class OutboxOut(Output):
+    unpublished: int = Field(description="Rows that wait for the relay", examples=[0])
+    oldest_age_seconds: float | None = Field(description="null when none waits", examples=[0.4])
+    failed: int = Field(description="Parked rows", examples=[0])
+    failed_rows: list[OutboxRowOut] = Field(description="Parked rows, oldest first")
+
+
+class RequeuedOut(Output):
+    requeued: int = Field(description="How many rows were parked and wait again", examples=[2])
+
+
+class ReadyOut(Output):
+    status: str = Field(
+        description="ready; degraded: tasks are taken, but the broker is down; or not ready", examples=["ready"]
+    )
+    postgres: str = Field(description="up, or what is wrong", examples=["up"])
+    migrations: str = Field(description="up, or what is wrong", examples=["up"])
+    broker: str = Field(description="up, or what is wrong", examples=["up"])
+
+
+class TaskQuery(BaseModel):
+    """Filters of a listing; all given ones hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Status | None = None
+    type: TypeName | None = None
+    queue: QueueName | None = None
+    priority: Priority | None = None
+    tag: Tag | None = None
+    created_from: Moment | None = Field(default=None, description="Created at or after")
+    created_before: Moment | None = Field(default=None, description="Created before")
+    cursor: Annotated[str, Field(pattern=CURSOR_PATTERN)] | None = Field(
+        default=None, description="next_cursor of the page before"
+    )
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+
+
+class WaitQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    wait: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
+        default=0, description="Seconds to wait for the task to become final"
+    )

@@ -1,0 +1,138 @@
+"""``/v1/tasks``: look up, steer."""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+
+from aftercommit.core import failures, json_text
+from aftercommit.core.errors import FieldError, TaskNotFound, WrongState
+from aftercommit.core.states import FINAL, WAITING, Status
+from aftercommit.db import steering, tasks
+from aftercommit.db.tasks import TaskFilter
+from aftercommit.server.api.body import documented, json_body
+from aftercommit.server.api.dependencies import Dependencies, Injected
+from aftercommit.server.api.problems import BODY_ERRORS, TASK_ERRORS, invalid, responses
+from aftercommit.server.api.schemas import (
+    AttemptOut,
+    AttemptsOut,
+    CompletionIn,
+    TaskOut,
+    TaskPage,
+    TaskQuery,
+    WaitQuery,
+)
+
+router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+
+
+@router.get("", responses=responses())
+async def list_tasks(query: Annotated[TaskQuery, Query()], dependencies: Injected) -> TaskPage:
+    """Tasks, newest first, a page at a time."""
+    wanted = TaskFilter(**query.model_dump(exclude={"cursor", "limit"}))
+    before = UUID(query.cursor) if query.cursor else None
+    rows = await tasks.list_newest(dependencies.database.fetch, wanted, before=before, limit=query.limit + 1)
+    page = rows[: query.limit]
+    more = len(rows) > query.limit
+    return TaskPage(
+        tasks=[TaskOut.model_validate(row) for row in page], next_cursor=page[-1]["id"].hex if more else None
+    )
+
+
+@router.get("/{task_id:uuid}", responses=responses(TaskNotFound))
+async def get_task(task_id: UUID, query: Annotated[WaitQuery, Query()], dependencies: Injected) -> TaskOut:
+    """One task; with ``wait``, as soon as it is final or the seconds are over."""
+    task = await _get(dependencies, task_id)
+    if query.wait and task.status not in FINAL:
+        await dependencies.waiters.wait(task_id, query.wait)
+        task = await _get(dependencies, task_id)
+    return task
+
+
+@router.get("/{task_id:uuid}/attempts", responses=responses(TaskNotFound))
+async def list_attempts(task_id: UUID, dependencies: Injected) -> AttemptsOut:
+    """Every attempt of a task, oldest first, with its error."""
+    rows = await tasks.list_attempts(dependencies.database.fetch, task_id)
+    recorded = [AttemptOut.model_validate(row) for row in rows]
+    task = await _get(dependencies, task_id)
+    return AttemptsOut(attempts=[*recorded, *_latest_attempt(task, recorded)])
+
+
+def _latest_attempt(task: TaskOut, recorded: list[AttemptOut]) -> list[AttemptOut]:
+    """The attempt that only the task's own row tells of: one that runs, or that succeeded."""
+    if task.attempt == 0 or any(attempt.attempt == task.attempt for attempt in recorded):
+        return []
+    outcome = task.status if task.status in (Status.RUNNING, Status.SUCCEEDED) else "completed"
+    return [
+        AttemptOut(
+            attempt=task.attempt,
+            outcome=outcome,
+            worker=task.worker,
+            started_at=task.started_at,
+            finished_at=task.finished_at,
+            # While it runs, the task still shows why the attempt before did not succeed.
+            error=None if task.status is Status.RUNNING else task.error,
+        )
+    ]
+
+
+@router.post("/{task_id:uuid}/cancel", responses=responses(*TASK_ERRORS))
+async def cancel_task(task_id: UUID, dependencies: Injected) -> TaskOut:
+    """Cancel a task that waits. One that runs is not stopped: 409."""
+    done = await steering.cancel(dependencies.database.fetch, task_id)
+    return await _changed(dependencies, task_id, done, verb="cancelled", allowed=WAITING)
+
+
+@router.post("/{task_id:uuid}/retry", responses=responses(*TASK_ERRORS))
+async def retry_task(task_id: UUID, dependencies: Injected) -> TaskOut:
+    """Send a final task out again, with all its retries before it."""
+    done = await steering.resubmit(dependencies.database.fetch, task_id)
+    dependencies.outbox_notifier.send()
+    return await _changed(dependencies, task_id, done, verb="sent out again", allowed=FINAL)
+
+
+@router.post(
+    "/{task_id:uuid}/complete", responses=responses(*TASK_ERRORS, *BODY_ERRORS), openapi_extra=documented(CompletionIn)
+)
+async def complete_task(
+    task_id: UUID, wanted: Annotated[CompletionIn, Depends(json_body(CompletionIn))], dependencies: Injected
+) -> TaskOut:
+    """Record an outcome by hand, for work that was finished elsewhere. A worker's own outcome then no longer counts."""
+    result, error, reason = None, None, ""
+    if (failure := wanted.failure) is None:
+        result = _result_text(wanted.result, dependencies)
+    else:
+        error = failures.dump(failure.type, failure.message)
+        reason = f"recorded by hand: {failure.type}: {failure.message}"
+    done = await steering.complete(dependencies.database.fetch, task_id, result=result, error=error, reason=reason)
+    dependencies.outbox_notifier.send()
+    allowed = tuple(status for status in Status if status not in FINAL)
+    return await _changed(dependencies, task_id, done, verb="completed", allowed=allowed)
+
+
+def _result_text(result: Any, dependencies: Dependencies) -> str:
+    text = json_text.dump(result)
+    limit = dependencies.settings.api_max_payload_bytes
+    if len(text.encode()) > limit:
+        raise invalid(FieldError("#/result", f"is larger than API_MAX_PAYLOAD_BYTES, {limit}"))
+    return text
+
+
+async def _changed(
+    dependencies: Dependencies, task_id: UUID, done: bool, *, verb: str, allowed: tuple[Status, ...]
+) -> TaskOut:
+    task = await _get(dependencies, task_id)
+    if not done:
+        raise WrongState(f"Task {task_id} is {task.status}; only a task that is {_either(allowed)} can be {verb}.")
+    return task
+
+
+def _either(statuses: tuple[Status, ...]) -> str:
+    return f"{', '.join(statuses[:-1])} or {statuses[-1]}"
+
+
+async def _get(dependencies: Dependencies, task_id: UUID) -> TaskOut:
+    rows = await tasks.get(dependencies.database.fetch, [task_id])
+    if not rows:
+        raise TaskNotFound(f"There is no task {task_id}.")
+    return TaskOut.model_validate(rows[0])

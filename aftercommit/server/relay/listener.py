@@ -1,0 +1,25 @@
+"""Wakes the relay when outbox rows were committed."""
+
+import asyncio
+from typing import Final
+
+from aftercommit.db import notifications
+from aftercommit.db.database import DatabaseConnection
+from aftercommit.runtime.poll import first_of, poll
+
+CHECK_SECONDS: Final = 5.0
+
+
+async def listen(connection: DatabaseConnection, channel: str, wake: asyncio.Event, *, stopping: asyncio.Event) -> None:
+    """Set ``wake`` at each NOTIFY on ``channel``, on a connection that is replaced when it dies."""
+
+    async def hold_connection() -> float:
+        async with connection.listening(channel, wake.set) as fetch:
+            # What was committed while nobody listened is found by one look.
+            wake.set()
+            while not stopping.is_set():
+                await notifications.probe(fetch)
+                await first_of(stopping, timeout_seconds=CHECK_SECONDS)
+        return 0
+
+    await poll("listen", hold_connection, stopping=stopping)

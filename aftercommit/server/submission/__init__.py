@@ -1,0 +1,1 @@
+"""What a submit is, for every way in: checks, ids, idempotency, the commit."""

@@ -1,0 +1,46 @@
+"""Messages that are not ours go to the dead letters with their reason, through the outbox like everything else."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from aftercommit.broker.consumer import Delivery
+from aftercommit.db import outbox
+from aftercommit.db.database import DatabaseConnection
+from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.poll import poll
+
+log = structlog.get_logger(__name__)
+
+IDLE_SECONDS: Final = 60.0
+
+
+class PoisonMessages:
+    def __init__(self, connection: DatabaseConnection, notifier: OutboxNotifier) -> None:
+        self._connection = connection
+        self._notifier = notifier
+        self._waiting: list[tuple[Delivery, str]] = []
+        self._wake = asyncio.Event()
+
+    def add(self, delivery: Delivery, reason: str) -> None:
+        """Take a delivery that ``decode`` refused, and why."""
+        self._waiting.append((delivery, reason))
+        self._wake.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Write them down. What is not written when the worker stops was not acknowledged and comes again."""
+        async with self._connection:
+            await poll("poison_messages", self._tick, stopping=stopping, wake=self._wake)
+
+    async def _tick(self) -> float:
+        while self._waiting:
+            delivery, reason = self._waiting[0]
+            await outbox.add_dead_message(
+                self._connection.fetch, work_queue=str(delivery.work_queue), reason=reason, body=delivery.body
+            )
+            self._waiting.pop(0)
+            self._notifier.send()
+            delivery.acknowledge()
+            log.warning("message_refused", work_queue=str(delivery.work_queue), reason=reason)
+        return IDLE_SECONDS

@@ -1,0 +1,54 @@
+"""Finds the handlers: of the shipped modules and of those that WORKER_MODULES names."""
+
+import importlib
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aftercommit import Handler
+from aftercommit.core import json_text
+
+
+class BadModule(Exception):
+    """A module of WORKER_MODULES cannot be used. The process stops with this text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The handlers of this worker by type, and the modules that they came from."""
+
+    by_type: dict[str, Handler]
+    modules: tuple[str, ...]
+
+    def options(self) -> str:
+        """What the rescuer must know, as JSON: per type the handler's own max_retries and timeout_seconds."""
+        return json_text.dump(
+            {
+                handler.type: {"max_retries": handler.max_retries, "timeout_seconds": handler.timeout_seconds}
+                for handler in self.by_type.values()
+            }
+        )
+
+
+def load_handlers(shipped: Iterable[Handler], modules: Sequence[str]) -> Handlers:
+    """Import ``modules`` and collect their handlers. Raises BadModule that names the module and what to do."""
+    by_type = {handler.type: handler for handler in shipped}
+    # As `python -m` and pytest do: a module beside the process's folder can be named.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    for name in modules:
+        found = [value for value in vars(_import(name)).values() if isinstance(value, Handler)]
+        if not found:
+            raise BadModule(f"WORKER_MODULES: {name} has no handler: decorate one with @task, or drop the module")
+        for handler in found:
+            other = by_type.setdefault(handler.type, handler)
+            if other is not handler:
+                raise BadModule(f"WORKER_MODULES: {handler!r} and {other!r} are for one type: rename one")
+    return Handlers(by_type, ("aftercommit.handlers", *modules))
+
+
+def _import(name: str) -> object:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever a user's module does at import
+        raise BadModule(f"WORKER_MODULES: {name} cannot be imported: {type(error).__name__}: {error}") from error
