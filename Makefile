@@ -1,29 +1,38 @@
-# `make` alone lists what there is. Everything runs in .venv, which `make env` builds from the pinned requirements.
+# `make` alone lists what there is. Everything runs in .venv, which `make env` builds from the pinned requirements with
+# the newest Python found. `make test PYTHON=python3.13` names another; it gets an environment of its own.
 
-VENV := .venv
-BENCH_VENV := .venv-bench
-PYTHON ?= $(shell for each in python3.13 python3.12 python3.11 python3; do \
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for each in python3.13 python3.12 python3.11 python3; do \
 	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$each" && break; done)
+VENV := .venv
+else
+VENV := .venv-$(notdir $(PYTHON))
+endif
+BENCH_VENV := .venv-bench
 UV := $(shell command -v uv 2>/dev/null)
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(BENCH_VENV)/.installed
 USABLE := -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help env up demo check test faults test-containers test-compose bench bench-quick format clean
+.PHONY: help env up demo check check-format check-lint check-types check-imports test faults test-containers \
+	test-compose test-fresh bench bench-quick format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: $(STAMP) ## Build .venv from requirements-dev.txt (hashes checked); does nothing while that is unchanged
+env: $(STAMP) ## Build the environment from requirements-dev.txt (hashes checked); does nothing while that is unchanged
 
+# Without the stamp, an earlier try was interrupted: its half is thrown away.
 $(STAMP): requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found; make PYTHON=... names one." >&2; exit 1; }
+	@{ test -e $@ && $(VENV)/bin/python $(USABLE); } || rm -rf $(VENV)
+	@rm -f $@
 ifneq ($(UV),)
-	@$(VENV)/bin/python $(USABLE) || { rm -rf $(VENV) && "$(UV)" venv --quiet --python "$(PYTHON)" $(VENV); }
+	@test -d $(VENV) || "$(UV)" venv --quiet --python "$(PYTHON)" $(VENV)
 	"$(UV)" pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements-dev.txt
 else
-	@{ $(VENV)/bin/python $(USABLE) && $(VENV)/bin/python -m pip --version >/dev/null 2>&1; } \
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 \
 	|| { rm -rf $(VENV) && "$(PYTHON)" -m venv $(VENV); } \
 	|| { echo "$(PYTHON) cannot make a virtual environment (Debian: install python3-venv)." >&2; exit 1; }
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
@@ -37,19 +46,30 @@ demo: env ## The same with a real load run to its end, and its account checked
 	@$(VENV)/bin/python -m aftercommit.devstack demo
 
 check: env ## Format, lint, types, import rules
+	@$(MAKE) --no-print-directory -j4 check-format check-lint check-types check-imports VENV="$(VENV)"
+
+check-format:
 	$(VENV)/bin/ruff format --check .
+check-lint:
 	$(VENV)/bin/ruff check .
+check-types:
 	$(VENV)/bin/mypy
+check-imports:
 	$(VENV)/bin/lint-imports
 
-test: check ## check, then every test
-	$(VENV)/bin/pytest
+# Two processes of tests, each with servers of its own. A file stays in one process. The longest file, the first one
+# collected, starts first. TESTS=... names some, or other options.
+test: check ## check, then every test, in two processes (make test PYTHON=python3.13 for another Python)
+	$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-containers: env ## The integration tests on PostgreSQL and RabbitMQ in containers; needs a Docker engine
-	$(VENV)/bin/pytest --servers=containers tests/integration
+	$(VENV)/bin/pytest -n 2 --dist loadfile --servers=containers tests/integration
 
 test-compose: env ## Build the image and try the whole Docker Compose stack out; needs a Docker engine
 	$(VENV)/bin/pytest tests/compose
+
+test-fresh: ## make demo and make test in a bare container, also after interruptions; needs a Docker engine (FRESH_IMAGE=...)
+	tests/fresh/run.sh
 
 faults: env ## Every fault scenario with three seeds on 20,000 tasks; takes hours (FAULTS="--tasks 2000 --scenario storm")
 	$(VENV)/bin/python -m tests.faults --seed 1 --seed 2 --seed 3 $(FAULTS)
@@ -77,4 +97,4 @@ format: env ## Format, and mend what the linter can mend
 	$(VENV)/bin/ruff format .
 
 clean: ## Stop what `make up` left running and remove its data (.venv stays)
-	@"$(PYTHON)" -m devstack clean
+	@"$(PYTHON)" -m aftercommit.devstack clean

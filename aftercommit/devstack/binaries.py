@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aftercommit.devstack.failure import DevstackError
-from aftercommit.devstack.install import install
 
 OLDEST_POSTGRES = 14
+POSTGRES_NEEDED = f"PostgreSQL {OLDEST_POSTGRES} or newer"
+RABBITMQ_NEEDED = "RabbitMQ 3.10 or newer"
 
 _HOMEBREW = (Path("/opt/homebrew"), Path("/usr/local"), Path("/home/linuxbrew/.linuxbrew"))
 
@@ -35,28 +36,22 @@ class RabbitBinaries:
 
 
 def postgres_binaries() -> PostgresBinaries:
-    """The newest PostgreSQL >= 14, installed where that is possible; else a `DevstackError` says what is missing."""
-    found = _find_postgres()
+    """The newest PostgreSQL >= 14; a `DevstackError` when there is none."""
+    found = find_postgres()
     if found is None:
-        install("PostgreSQL", apt="postgresql", brew="postgresql@17", needed=f"PostgreSQL {OLDEST_POSTGRES} or newer")
-        found = _find_postgres()
-    if found is None:
-        raise DevstackError(f"PostgreSQL {OLDEST_POSTGRES} or newer is still not found: put its programs on PATH.")
+        raise DevstackError(f"{POSTGRES_NEEDED} was not found: put its programs on PATH.")
     return found
 
 
-def rabbit_binaries() -> RabbitBinaries:
-    """RabbitMQ and its epmd, installed where that is possible; else a `DevstackError` says what is missing."""
-    found = _find_rabbit()
+def rabbitmq_binaries() -> RabbitBinaries:
+    """RabbitMQ and its epmd; a `DevstackError` when they are missing."""
+    found = find_rabbitmq()
     if found is None:
-        install("RabbitMQ", apt="rabbitmq-server", brew="rabbitmq", needed="RabbitMQ 3.10 or newer")
-        found = _find_rabbit()
-    if found is None:
-        raise DevstackError("RabbitMQ is still not found: put rabbitmq-server, erl and epmd on PATH.")
+        raise DevstackError(f"{RABBITMQ_NEEDED} was not found: put rabbitmq-server, erl and epmd on PATH.")
     return found
 
 
-def _find_postgres() -> PostgresBinaries | None:
+def find_postgres() -> PostgresBinaries | None:
     found = [
         PostgresBinaries(folder, major)
         for folder in dict.fromkeys(_postgres_folders())
@@ -86,7 +81,7 @@ def _postgres_major(server: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _find_rabbit() -> RabbitBinaries | None:
+def find_rabbitmq() -> RabbitBinaries | None:
     epmd = _find_epmd()
     for folder in _rabbit_folders():
         # Distributions put a wrapper on PATH that switches to the user of the system's own server. The real

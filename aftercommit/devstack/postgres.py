@@ -14,7 +14,7 @@ from aftercommit.devstack import processes
 from aftercommit.devstack.binaries import PostgresBinaries, postgres_binaries
 from aftercommit.devstack.failure import DevstackError
 from aftercommit.devstack.ports import HOST, free_port
-from aftercommit.devstack.server_user import reachable_folder, server_account
+from aftercommit.devstack.server_user import Account, make_folder, server_account, server_folder
 
 NAME = "aftercommit"  # of the database, its superuser and the password alike
 
@@ -31,22 +31,16 @@ class PostgresServer:
     host = HOST
 
     def __init__(self, folder: Path, *, fsync: bool = True) -> None:
-        self._account = server_account()
         self._wanted_folder = folder.resolve() / "postgres"
         self._fsync = fsync
         self._process: subprocess.Popen[bytes] | None = None
         self._binaries: PostgresBinaries | None = None
+        self._account: Account
 
     @property
     def folder(self) -> Path:
         """Where data, log and state are: in the checkout, or outside when the server's user cannot reach it."""
-        if not hasattr(self, "_folder"):
-            self._folder = reachable_folder(self._wanted_folder, self._account)
-            if self._folder != self._wanted_folder:
-                logger.warning(
-                    "user %s cannot reach the checkout: PostgreSQL is in %s", self._account.name, self._folder
-                )
-        return self._folder
+        return server_folder(self._wanted_folder)
 
     @property
     def log_file(self) -> Path:
@@ -83,8 +77,9 @@ class PostgresServer:
 
     def start(self) -> None:
         """Returns once it accepts connections. A server that a crashed run left behind is taken over."""
+        self._binaries = self._binaries or postgres_binaries()
+        self._make_folder()
         with self._exclusive():
-            self._binaries = self._binaries or postgres_binaries()
             if not self.running:
                 self._make_cluster()
                 self._launch(free_port(self._recorded_port()))
@@ -92,6 +87,8 @@ class PostgresServer:
 
     def stop(self) -> None:
         """Fast shutdown: open transactions are rolled back. Harmless when it is not running."""
+        if not self.folder.exists():
+            return
         with self._exclusive():
             if not self._signalled(signal.SIGINT, 30) and not self._signalled(signal.SIGQUIT, 10):
                 raise DevstackError(f"PostgreSQL (pid {self.pid}) does not stop; see {self.log_file}")
@@ -126,6 +123,12 @@ class PostgresServer:
     def _exclusive(self) -> Iterator[None]:
         with processes.exclusive(self.folder / "lock"):
             yield
+
+    def _make_folder(self) -> None:
+        self._account = server_account(self._data)
+        folder = make_folder(self._wanted_folder, self._account)
+        if folder != self._wanted_folder:
+            logger.warning("user %s cannot reach the checkout: PostgreSQL is in %s", self._account.name, folder)
 
     def _recorded_port(self) -> int | None:
         try:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aftercommit.devstack import processes
-from aftercommit.devstack.binaries import RabbitBinaries, rabbit_binaries
+from aftercommit.devstack.binaries import RabbitBinaries, rabbitmq_binaries
 from aftercommit.devstack.failure import DevstackError
 from aftercommit.devstack.ports import HOST, free_port
 from aftercommit.devstack.rabbitmq_management import Management
@@ -81,16 +81,20 @@ class RabbitServer:
     def start(self) -> None:
         """Returns once AMQP and the management API answer. A node that a crashed run left behind is taken over."""
         with self._exclusive():
-            self._binaries = self._binaries or rabbit_binaries()
+            self._binaries = self._binaries or rabbitmq_binaries()
             if not self.running:
+                self._drop_unfinished_data()
                 self._choose_ports()
                 self._configure()
                 self._launch_epmd()
                 self._launch_node()
             self._wait_until_ready()
+            self._served_once.touch()
 
     def stop(self) -> None:
         """Orderly: the node first, then its epmd. Harmless when they are not running."""
+        if not self.folder.exists():
+            return
         with self._exclusive():
             processes.stop_recorded(self._node_pid_file, self._marker)
             processes.stop_recorded(self._epmd_pid_file, self._epmd_marker)
@@ -125,7 +129,7 @@ class RabbitServer:
 
     def rabbitmqctl(self, *arguments: str) -> str:
         """Runs rabbitmqctl against this node and returns what it printed; raises with its output when it fails."""
-        self._binaries = self._binaries or rabbit_binaries()
+        self._binaries = self._binaries or rabbitmq_binaries()
         command = [self._binaries["rabbitmqctl"], "--quiet", *arguments]
         done = subprocess.run(
             command, check=False, env=self._variables(), capture_output=True, text=True, stdin=subprocess.DEVNULL
@@ -133,6 +137,11 @@ class RabbitServer:
         if done.returncode != 0:
             raise DevstackError(f"rabbitmqctl {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
+
+    @property
+    def _served_once(self) -> Path:
+        """There once the node has served with the data beside it."""
+        return self.folder / "data" / "served-once"
 
     @property
     def _node_pid_file(self) -> Path:
@@ -162,6 +171,12 @@ class RabbitServer:
         if (port := self._ports().get(name)) is None:
             raise DevstackError("RabbitMQ has no ports before its first start.")
         return port
+
+    def _drop_unfinished_data(self) -> None:
+        """Of a first start that was killed: the node may not be able to start from them, and nobody used them yet."""
+        if not self._served_once.exists():
+            shutil.rmtree(self.folder / "data", ignore_errors=True)
+            (self.folder / ".erlang.cookie").unlink(missing_ok=True)
 
     def _choose_ports(self) -> None:
         recorded = self._ports()
@@ -230,9 +245,11 @@ class RabbitServer:
             "RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD": "very_short",
             # Makes the start script replace itself by the Erlang VM: the pid is the VM's, SIGTERM stops it in order.
             "RUNNING_UNDER_SYSTEMD": "true",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inet_dist_use_interface {{127,0,0,1}} {self._marker}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }
-        self._node = self._spawn([self._binaries["rabbitmq-server"]], variables, self._node_pid_file)
+        # As arguments of the script, which passes them on, so that the marker is there from the first moment.
+        command = [self._binaries["rabbitmq-server"], *self._marker.split()]
+        self._node = self._spawn(command, variables, self._node_pid_file)
 
     def _spawn(self, command: list[str], variables: dict[str, str], pid_file: Path) -> subprocess.Popen[bytes]:
         with (self.folder / "log" / "console.log").open("ab") as log:

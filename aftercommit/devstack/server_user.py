@@ -41,10 +41,16 @@ class Account:
         os.chown(folder, self.uid, self.gid)
 
 
-def server_account() -> Account:
-    """Ourselves, or for root the `postgres` user, or `nobody`."""
+def server_account(data: Path) -> Account:
+    """Ourselves; for root whoever made `data`, before that the `postgres` user, or `nobody`.
+
+    Ask after PostgreSQL was installed: its package brings the user.
+    """
     if os.geteuid() != 0:
         return Account(name=str(os.geteuid()), uid=os.geteuid(), gid=os.getegid())
+    if data.exists():
+        made_by = data.stat()
+        return Account(name=str(made_by.st_uid), uid=made_by.st_uid, gid=made_by.st_gid)
     for name in ("postgres", "nobody"):
         try:
             entry = pwd.getpwnam(name)
@@ -54,27 +60,25 @@ def server_account() -> Account:
     raise DevstackError("PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody`.")
 
 
-def reachable_folder(wanted: Path, account: Account) -> Path:
-    """`wanted`, made and owned by the account; a folder under /var/tmp where the account cannot reach it."""
-    wanted.mkdir(parents=True, exist_ok=True)
-    if account.reaches(wanted):
-        folder = wanted
-    else:
-        folder = fallback_folder(wanted)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _refuse_foreign(folder, account)
+def make_folder(wanted: Path, account: Account) -> Path:
+    """`wanted`, made and owned by the account; `fallback_folder` where the account cannot reach it."""
+    folder = server_folder(wanted)
+    if folder == wanted:
+        wanted.mkdir(parents=True, exist_ok=True)
+        if not account.reaches(wanted):
+            folder = fallback_folder(wanted)
+    folder.mkdir(mode=0o700, exist_ok=True)
     account.own(folder)
     return folder
 
 
+def server_folder(wanted: Path) -> Path:
+    """Where `make_folder` made it; `wanted` when it did not yet."""
+    fallback = fallback_folder(wanted)
+    return fallback if fallback.exists() else wanted
+
+
 def fallback_folder(wanted: Path) -> Path:
+    """Only root needs one, so it is where only root makes folders."""
     digest = hashlib.sha256(str(wanted).encode()).hexdigest()[:12]
-    return Path(f"/var/tmp/aftercommit-{digest}")
-
-
-def _refuse_foreign(folder: Path, account: Account) -> None:
-    """/var/tmp is open to all: another user may have made this name first."""
-    if folder.is_symlink() or folder.lstat().st_uid not in (0, account.uid):
-        raise DevstackError(
-            f"{folder} belongs to somebody else: remove it, or move the checkout out of a private home."
-        )
+    return Path(f"/var/lib/aftercommit-{digest}")

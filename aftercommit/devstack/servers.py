@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from aftercommit.devstack.install import install_missing
 from aftercommit.devstack.postgres import PostgresServer
 from aftercommit.devstack.rabbitmq import RabbitServer
 
@@ -21,16 +22,19 @@ class Servers:
         return self.postgres.environment() | self.rabbitmq.environment()
 
     def start(self) -> None:
-        """Side by side. When one does not start, the other is stopped again."""
-        with ThreadPoolExecutor(2) as threads:
-            starts = [threads.submit(server.start) for server in (self.postgres, self.rabbitmq)]
+        """Installs what is missing before it makes anything, then starts both side by side. When one does not start, or
+        an interruption comes meanwhile, both are stopped again."""
+        install_missing()
+        threads = ThreadPoolExecutor(2)
         try:
-            for start in starts:
+            for start in [threads.submit(server.start) for server in (self.postgres, self.rabbitmq)]:
                 start.result()
         except BaseException:
+            threads.shutdown()  # a start that is under way cannot be given up
             with contextlib.suppress(Exception):
                 self.stop()
             raise
+        threads.shutdown()
 
     def stop(self) -> None:
         with ThreadPoolExecutor(2) as threads:

@@ -13,7 +13,7 @@ from aftercommit.devstack.servers import Servers
 from tests.faults.account import Account
 from tests.faults.run import run
 from tests.faults.scenarios import SCENARIOS, Scenario
-from tests.faults.servers import private_servers
+from tests.private_servers import private_servers
 
 COLUMNS = (
     ("lost: acknowledged, not final", "lost"),

@@ -21,7 +21,7 @@ from tests.faults.account import Account, check, observe
 from tests.faults.installation import Installation, Shape
 from tests.faults.kinds import Kind
 from tests.faults.load import Load, Planned, Request
-from tests.faults.servers import private_servers
+from tests.private_servers import private_servers
 
 DEFAULTS: Final = {
     "WORKER_LEASE_SECONDS": "10",

@@ -10,7 +10,7 @@ from aftercommit.devstack.servers import Servers
 from tests.faults.installation import Shape
 from tests.faults.run import run
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.servers import private_servers
+from tests.private_servers import private_servers
 
 TASKS = 1_000
 SMALL = Shape(relay=1, maintenance=1, worker=2)

@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -21,6 +19,7 @@ from aftercommit.devstack.servers import Servers
 from aftercommit.server.api.completion_waiters import CompletionWaiters
 from tests.integration.containers import ContainerServers, choose
 from tests.integration.service import Service
+from tests.private_servers import container_servers, private_servers
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = "aftercommit_template"
@@ -28,17 +27,15 @@ TEMPLATE = "aftercommit_template"
 
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Iterator[Servers | ContainerServers]:
-    """PostgreSQL and RabbitMQ on free ports, gone after the run. ``--servers`` says what they run as."""
+    """PostgreSQL and RabbitMQ on free ports, gone after the run. ``--servers`` says what they run as.
+
+    Tests run side by side in several processes; each has servers of its own, so one may stop or fill them."""
     if choose(request.config.getoption("servers")).containers:
-        with ContainerServers() as contained:
+        with container_servers() as contained:
             yield contained
-        return
-    folder = Path(tempfile.mkdtemp(prefix="aftercommit-test-"))
-    # Run as root, Postgres becomes another user, who must get in.
-    folder.chmod(0o755)
-    with Servers(folder, fsync=False) as started:
-        yield started
-    shutil.rmtree(folder, ignore_errors=True)
+    else:
+        with private_servers() as (started, _):
+            yield started
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +109,7 @@ def settings(servers: Servers, database: str, vhost: str) -> Settings:
         max_retries=2,
         outbox_poll_interval=0.2,
         scheduler_interval_seconds=0.2,
+        worker_shutdown_seconds=5.0,
         api_port=0,
         http_allow_private_addresses=True,
         log_level="warning",

@@ -17,7 +17,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from aftercommit.devstack.ports import HOST, free_port
-from aftercommit.devstack.processes import is_alive, wait_until
+from aftercommit.devstack.processes import wait_until
 from aftercommit.devstack.rabbitmq_management import Management
 
 POSTGRES_IMAGE: Final = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:18")
@@ -78,14 +78,12 @@ def _is_local(client: docker.DockerClient, image: str) -> bool:
     return True
 
 
-def remove_orphans() -> None:
-    """Removes the containers of runs that were killed on this machine."""
+def remove_containers(pid: str) -> None:
+    """Removes the containers of one run."""
     with closing(docker.from_env()) as client:
-        for container in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
-            if not is_alive(int(container.labels[LABEL]), "python"):
-                # Another run may remove it at this moment.
-                with suppress(APIError):
-                    container.remove(force=True, v=True)
+        for container in client.containers.list(all=True, filters={"label": f"{LABEL}={pid}"}, ignore_removed=True):
+            with suppress(APIError):  # it is being removed at this moment
+                container.remove(force=True, v=True)
 
 
 class ContainerServer(ABC):
@@ -241,7 +239,6 @@ class ContainerServers:
         return self.postgres.environment() | self.rabbitmq.environment()
 
     def start(self) -> None:
-        remove_orphans()
         with ThreadPoolExecutor(2) as threads:
             list(threads.map(lambda server: server.start(), (self.postgres, self.rabbitmq)))
 

@@ -13,31 +13,46 @@ class TcpProxy:
         self._target = (host, port)
         self.port = free_port()
         self._server: asyncio.Server | None = None
+        self._cut = False
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
+        self._cut = False
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def stop(self) -> None:
         if self._server is None:
             return
+        self._cut = True
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
+        # From Python 3.12 on it waits until the last connection has ended.
         await self._server.wait_closed()
         self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._cut:  # it was accepted just before
+            writer.transport.abort()
+            return
+        # Before the way on is open: ``stop`` cuts a connection that is being made, too.
+        self._writers.add(writer)
+        try:
+            await self._connect(reader, writer)
+        finally:
+            self._writers.discard(writer)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
         except OSError:
             writer.close()
             return
-        self._writers |= {writer, far_writer}
+        self._writers.add(far_writer)
         try:
             await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
         finally:
-            self._writers -= {writer, far_writer}
+            self._writers.discard(far_writer)
 
     @staticmethod
     async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from aftercommit.devstack import processes
 from aftercommit.devstack.failure import DevstackError
-from aftercommit.devstack.install import _APT_SCRIPT
 from aftercommit.devstack.ports import free_port, is_free
 from aftercommit.devstack.roles import Role
 from aftercommit.devstack.stack import hold
@@ -118,18 +117,3 @@ def test_supervisor_does_not_start_the_role_again_when_it_was_asked_to_stop(tmp_
     supervisor.terminate()
     assert supervisor.wait(10)
     assert lines == ["hello"]
-
-
-@pytest.mark.parametrize("existing", [True, False])
-def test_installing_keeps_services_from_starting_and_an_existing_policy(tmp_path: Path, existing: bool) -> None:
-    policy = tmp_path / "policy-rc.d"
-    if existing:
-        policy.write_text("#!/bin/sh\nexit 0\n")
-    tool = tmp_path / "apt-get"
-    tool.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\ncp {policy} {tmp_path}/policy-during\n')
-    tool.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run(["sh", "-c", _APT_SCRIPT, "sh", str(policy), "some-server"], check=True, env=environment)
-    assert (tmp_path / "calls").read_text() == "update\ninstall -y --no-install-recommends some-server\n"
-    assert (tmp_path / "policy-during").read_text() == f"#!/bin/sh\nexit {0 if existing else 101}\n"
-    assert policy.exists() is existing
