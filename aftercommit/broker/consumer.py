@@ -10,13 +10,13 @@ import structlog
 from aio_pika.abc import AbstractChannel
 
 from aftercommit.broker.acknowledgements import Acknowledgements
-from aftercommit.broker.connection import BROKER_ERRORS, CALL_SECONDS, BrokerConnection, describe
+from aftercommit.broker.broker_errors import BROKER_ERRORS, describe
+from aftercommit.broker.connection import CALL_SECONDS, CLOSE_SECONDS, BrokerConnection
 from aftercommit.core.errors import BrokerUnavailable
 from aftercommit.core.queues import WorkQueue
 
 log = structlog.get_logger(__name__)
 
-CLOSE_SECONDS: Final = 2.0
 GATHER_SECONDS: Final = 0.01
 """Acknowledgements wait so long for others. Each one told apart costs the queue an entry in its log; waiting costs
 nothing, since nobody waits for them but the prefetch."""
