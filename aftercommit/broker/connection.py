@@ -38,14 +38,14 @@ class BrokerConnection:
         self._closing: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def channel(self, *, seconds: float = CALL_SECONDS) -> AsyncIterator[AbstractChannel]:
-        """A channel for one block, which may take ``seconds``. It is closed after the block, whatever happens in it.
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        """A channel for one block, which may take CALL_SECONDS. It is closed after the block, whatever happens in it.
 
         An error by which the broker closes the channel is raised as it is; any other becomes BrokerUnavailable.
         """
         channel = await self.open_channel()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(CALL_SECONDS):
                 yield channel
         except aio_pika.exceptions.ChannelClosed:
             raise

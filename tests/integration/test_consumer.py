@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from aftercommit.broker import consumer
+from aftercommit.broker import acknowledger
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.consumer import Delivery, Subscription
 from aftercommit.core.queues import Priority, WorkQueue
@@ -43,7 +43,7 @@ async def subscription(
 async def depth(connection: BrokerConnection) -> int | None:
     channel = await connection.open_channel()
     found = await channel.declare_queue(str(HIGH), passive=True)
-    await channel.close()
+    await connection.close_channel(channel)
     return found.declaration_result.message_count
 
 
@@ -67,7 +67,7 @@ async def test_channel_that_takes_nothing_more_is_lost_instead_of_waited_for(
     delivery = await arrivals.get()
     full: asyncio.Queue[object] = asyncio.Queue(1)
     full.put_nowait(None)
-    monkeypatch.setattr(consumer, "CALL_SECONDS", 0.05)
+    monkeypatch.setattr(acknowledger, "CALL_SECONDS", 0.05)
     with monkeypatch.context() as stuck:
         stuck.setattr(await subscription._underlay(), "write_queue", full)
         async with asyncio.timeout(5):
@@ -92,7 +92,7 @@ async def test_broker_hears_of_an_acknowledgement_soon(
 ) -> None:
     for _ in range(10):
         (await arrivals.get()).acknowledge()
-        await asyncio.sleep(consumer.GATHER_SECONDS * 2)  # so that each is told by a later round
+        await asyncio.sleep(acknowledger.GATHER_SECONDS * 2)  # so that each is told by a later round
     await connection.close()
     await asyncio.sleep(0.5)  # by then the broker has taken back what is unacknowledged
     assert await depth(connection) == 0
