@@ -19,15 +19,17 @@ class FailuresInARow:
 
     def log(self, error: Exception) -> None:
         chain = list(_causes(error))
-        sqlstate = next((state for one in chain if (state := getattr(one, "sqlstate", None))), None)
-        kind = (*(type(one) for one in chain), sqlstate)
+        # Postgres's own error, wherever it stands; else the nearest cause: what stands behind that is a library's.
+        cause = next((one for one in chain if getattr(one, "sqlstate", None)), chain[min(1, len(chain) - 1)])
+        sqlstate = getattr(cause, "sqlstate", None)
+        kind = (type(error), type(cause), sqlstate)
         self.count += 1
         log.warning(
             "tick_failed",
             tick=self._loop,
             failures=self.count,
             error=_text(error),
-            cause=_text(chain[-1]) if len(chain) > 1 else None,
+            cause=_text(cause) if cause is not error else None,
             sqlstate=sqlstate,
             exc_info=error if kind != self._kind else None,
         )
