@@ -2,7 +2,8 @@
 
 
 class Acknowledgements:
-    """A channel counts its deliveries: the tags 1, 2, 3, … An answer may stand for all open ones up to its tag."""
+    """A channel counts its deliveries: the tags 1, 2, 3, … One acknowledgement may stand for all open tags up to its
+    own."""
 
     def __init__(self) -> None:
         self._answered_to = 0
@@ -10,19 +11,19 @@ class Acknowledgements:
         self._done: set[int] = set()
 
     def __len__(self) -> int:
-        """How many are done with and not yet told."""
+        """How many are done with, and the broker does not know it yet."""
         return len(self._done)
 
     def done(self, tag: int) -> None:
-        """To be told by ``take``."""
+        """``take`` returns it next time, by its own tag or a later one."""
         self._done.add(tag)
 
     def answered(self, tag: int) -> None:
-        """The broker was told by itself, this or something else."""
+        """The broker was told about this tag alone, whether acknowledged or handed back."""
         self._answered.add(tag)
 
     def take(self) -> list[tuple[int, bool]]:
-        """What is to be told now: tags, and whether each stands for all before it too."""
+        """Acknowledgements to send now, as (delivery tag, multiple)."""
         last = None
         while (tag := self._answered_to + 1) in self._done or tag in self._answered:
             if tag in self._done:

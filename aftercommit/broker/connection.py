@@ -1,24 +1,28 @@
 """One AMQP connection that is opened when it is needed and again when it was lost."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
+from aftercommit.broker.broker_errors import BROKER_ERRORS, describe, unavailable
 from aftercommit.core.errors import BrokerUnavailable
 
 log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS: Final = 10.0
 CALL_SECONDS: Final = 10.0
+CLOSE_SECONDS: Final = 2.0
 HEARTBEAT_SECONDS: Final = 10
 """A half-open connection is noticed after about three of these."""
 
-BROKER_ERRORS: Final = (*CONNECTION_EXCEPTIONS, asyncio.TimeoutError)
-"""What aio-pika raises when the broker is away, closes on us or stays silent."""
+MOST_UNANSWERED: Final = 16
+"""Channels whose close the broker did not answer. With more of them a connection is replaced: each holds one of its
+channel numbers."""
 
 
 class BrokerConnection:
@@ -30,9 +34,29 @@ class BrokerConnection:
         self._name = name
         self._connection: AbstractConnection | None = None
         self._opening = asyncio.Lock()
+        self._unanswered = 0
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        """A channel for one block, which may take CALL_SECONDS. It is closed after the block, whatever happens in it.
+
+        An error by which the broker closes the channel is raised as it is; any other becomes BrokerUnavailable.
+        """
+        channel = await self.open_channel()
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                yield channel
+        except aio_pika.exceptions.ChannelClosed:
+            raise
+        except BROKER_ERRORS as error:
+            raise unavailable(error) from error
+        finally:
+            await self.close_channel(channel)
 
     async def open_channel(self, *, publisher_confirms: bool = False) -> AbstractChannel:
-        """A new channel, on the connection there is or a new one. Raises BrokerUnavailable."""
+        """A new channel, on the connection there is or a new one; end it by ``close_channel``. Raises
+        BrokerUnavailable."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await self._connect()
@@ -41,7 +65,35 @@ class BrokerConnection:
                     publisher_confirms=publisher_confirms, on_return_raises=publisher_confirms
                 )
         except BROKER_ERRORS as error:
-            raise BrokerUnavailable(f"RabbitMQ cannot be reached: {describe(error)}") from error
+            if isinstance(error, TimeoutError):
+                self._leave_unanswered()
+            raise unavailable(error) from error
+
+    async def close_channel(self, channel: AbstractChannel) -> None:
+        """Close a channel without waiting long for a broker that does not answer."""
+        # In a task of its own: of a close that is cut short aiormq sends a second one, which costs the connection.
+        closing = self._keep(asyncio.create_task(self._close(channel)))
+        await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        if not closing.done():
+            self._leave_unanswered()
+
+    def _keep(self, closing: asyncio.Task[None]) -> asyncio.Task[None]:
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        return closing
+
+    def _leave_unanswered(self) -> None:
+        """Give the connection up when it has gathered too many channels that do not close."""
+        self._unanswered += 1
+        if self._unanswered > MOST_UNANSWERED:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Give the connection up without a word: the broker does not answer on it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            log.warning("broker_connection_dropped", connection=self._name, unanswered_channels=self._unanswered)
+            self._keep(asyncio.create_task(self._close(connection)))
 
     async def _connect(self) -> AbstractConnection:
         async with self._opening:
@@ -49,6 +101,7 @@ class BrokerConnection:
                 self._connection = await aio_pika.connect(
                     self._url, heartbeat=HEARTBEAT_SECONDS, client_properties={"connection_name": self._name}
                 )
+                self._unanswered = 0
                 log.info("broker_connected", connection=self._name)
             return self._connection
 
@@ -60,24 +113,25 @@ class BrokerConnection:
         """Wait until the broker takes publishes. Raises BrokerUnavailable when an alarm lasts longer."""
         transport = self._connection.transport if self._connection else None
         if transport is None:
-            raise BrokerUnavailable("RabbitMQ is not connected")
+            raise BrokerUnavailable("RabbitMQ is not connected.")
         try:
             async with asyncio.timeout(seconds):
                 await transport.connection.ready()
         except TimeoutError:
-            raise BrokerUnavailable("RabbitMQ blocks publishers: it raised a memory or disk alarm") from None
+            raise BrokerUnavailable(
+                "RabbitMQ blocks publishers: it raised a memory or disk alarm. Free memory or disk space on it."
+            ) from None
 
     async def close(self) -> None:
         """Close the connection, if one is open, without waiting long for a broker that does not answer."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
-                async with asyncio.timeout(2):
-                    await connection.close()
-            except BROKER_ERRORS as error:
-                log.debug("broker_close_failed", connection=self._name, error=describe(error))
+            self._keep(asyncio.create_task(self._close(connection)))
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
 
-
-def describe(error: BaseException) -> str:
-    """An AMQP error in a few words; some of them have no text of their own."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    async def _close(self, closable: AbstractChannel | AbstractConnection) -> None:
+        try:
+            await closable.close()
+        except BROKER_ERRORS as error:
+            log.debug("broker_close_failed", connection=self._name, error=describe(error))

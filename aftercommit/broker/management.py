@@ -11,7 +11,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import structlog
 from yarl import URL
 
-from aftercommit.broker.connection import describe
+from aftercommit.broker.broker_errors import describe
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""What goes over the wire: a ring for one or more tasks of one work queue, or a dead letter. Pure.
+"""What goes over the wire: references to one or more tasks of one work queue, or a dead letter. Pure.
 
 ``{"v": 1, "tasks": [{"id": "<uuid>", "dispatch": 1}, ...]}``
 """
@@ -24,7 +24,7 @@ LONGEST_REASON: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it is published, persistent and mandatory. ``message_id`` tells returned messages apart."""
+    """A message as it is published, persistent and mandatory. ``message_id`` is unique among those under way."""
 
     message_id: str
     exchange: str
@@ -35,13 +35,13 @@ class Message:
 
 
 def enqueue(message_id: str, *, work_queue: str, refs: Sequence[TaskRef], delay_seconds: int | None = None) -> Message:
-    """A message that refs for tasks of ``work_queue``, at once or through the retry queue of a delay."""
+    """A message that refers to tasks of ``work_queue``; with a delay it goes there through the delay's retry queue."""
     exchange = "" if delay_seconds is None else retry_exchange(delay_seconds)
     return Message(message_id, exchange, work_queue, encode(refs), delay_seconds=delay_seconds)
 
 
 def dead_letter(message_id: str, *, work_queue: str, reason: str, body: bytes) -> Message:
-    """A message for the dead-letter queue that says in its headers why and whence."""
+    """A message for the dead-letter queue. Its headers tell the reason and the work queue."""
     headers = {REASON_HEADER: reason[:LONGEST_REASON], WORK_QUEUE_HEADER: work_queue}
     return Message(message_id, "", DEAD_LETTERS, body, headers)
 
@@ -52,7 +52,7 @@ def encode(refs: Sequence[TaskRef]) -> bytes:
 
 
 def decode(body: bytes) -> list[TaskRef]:
-    """The refs of a message. Raises MalformedMessage with the reason."""
+    """The task references in a message. Raises MalformedMessage with the reason."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:

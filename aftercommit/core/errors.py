@@ -1,4 +1,5 @@
-"""Every error that the service tells somebody about: a stable code, an HTTP status, a sentence saying what to do."""
+"""Every error that the service tells somebody about. One tree: each kind has a stable machine code, an HTTP status and
+a title; each error a sentence in ``detail`` that says what is wrong and what to do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +15,16 @@ class FieldError:
 
 
 class AftercommitError(Exception):
+    """``code`` never changes: clients branch on it. ``detail`` is for people, and never holds a payload or a secret.
+
+    An error that was caused by another one is raised ``from`` it: the log shows both.
+    """
+
     code: ClassVar[str] = "internal-error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Something went wrong on our side"
     retry_after_seconds: ClassVar[int | None] = None
+    """Set where the same request may succeed later."""
 
     def __init__(self, detail: str, *, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
@@ -25,7 +32,12 @@ class AftercommitError(Exception):
         self.errors = tuple(errors)
 
 
+# --- The request is wrong: sending it again does not help.
+
+
 class InvalidRequest(AftercommitError):
+    """``errors`` names the fields."""
+
     code = "invalid-request"
     status = 422
     title = "The request does not fit"
@@ -67,7 +79,12 @@ class WrongState(AftercommitError):
     title = "The task's state does not allow this"
 
 
+# --- A server is away or busy: the same request may succeed later.
+
+
 class DatabaseUnavailable(AftercommitError):
+    """Postgres is away, or cannot serve now: ``detail`` says which, and ``__cause__`` is the driver's error."""
+
     code = "database-unavailable"
     status = 503
     title = "The database cannot serve this request now"
@@ -84,15 +101,20 @@ class DatabaseTimeout(AftercommitError):
 
 
 class BrokerUnavailable(AftercommitError):
-    """The broker is away, blocked or silent. Never the fault of a message: nobody counts an attempt for it."""
+    """RabbitMQ is away, refuses us, is blocked or silent: ``detail`` says which. Never the fault of a message: nobody
+    counts an attempt for it."""
 
     code = "broker-unavailable"
     status = 503
-    title = "The broker cannot be reached"
+    title = "The broker cannot serve this now"
     retry_after_seconds = 2
+
+
+# --- Between processes.
 
 
 class MalformedMessage(AftercommitError):
     """A message on a work queue that is not one of ours. Its text becomes the dead letter's reason."""
 
     code = "malformed-message"
+    title = "The message is not one of ours"

@@ -17,6 +17,13 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+class QueueType(StrEnum):
+    """What RabbitMQ keeps a work queue as."""
+
+    QUORUM = "quorum"
+    CLASSIC = "classic"
+
+
 @dataclass(frozen=True, slots=True)
 class WorkQueue:
     """One RabbitMQ work queue, ``<queue>.<priority>``."""

@@ -8,7 +8,7 @@ import yarl
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from aftercommit.core.queues import Priority, WorkQueue, parse_queue
+from aftercommit.core.queues import Priority, QueueType, WorkQueue, parse_queue
 from aftercommit.core.task_ref import MAX_REFS
 
 
@@ -59,6 +59,7 @@ class Settings(BaseSettings):
 
     rabbitmq_url: BrokerUrl = "amqp://guest:guest@localhost/"
     rabbitmq_management_url: HttpUrl | None = None
+    rabbitmq_queue_type: QueueType = QueueType.QUORUM
 
     queues: Annotated[
         tuple[Annotated[str, BeforeValidator(lambda name: parse_queue(str(name)))], ...],

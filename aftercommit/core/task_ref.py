@@ -1,4 +1,4 @@
-"""What a message refs for: the one word that Postgres and RabbitMQ exchange about a task."""
+"""A reference to a task: all that RabbitMQ ever knows about it."""
 
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -8,7 +8,7 @@ MAX_REFS: Final = 1_000
 
 
 class TaskRef(NamedTuple):
-    """One task in one message: claimed only while the task still waits for this very dispatch."""
+    """One task in one message. A worker claims it only while the task still waits for this dispatch."""
 
     task_id: UUID
     dispatch: int

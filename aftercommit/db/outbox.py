@@ -10,7 +10,7 @@ from aftercommit.db.database import Fetch
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """One committed ring or dead letter. ``destination`` is the RabbitMQ queue that it goes to first."""
+    """One committed task reference or dead letter. ``destination`` is the RabbitMQ queue that it goes to first."""
 
     id: int
     destination: str
@@ -22,9 +22,9 @@ class OutboxRow:
     body: bytes | None
 
 
-# Each destination gives its share, so that a backlog of one holds none back. Said as a range of pairs, only
-# ``outbox_unpublished`` has the order, and is entered where the range begins; by an equality the primary key has the
-# order too, and would be read past everything that waits for the others.
+# Each destination gives its share, so that a backlog of one holds none back. The condition is a range of pairs, since
+# only ``outbox_unpublished`` has that order and is entered where the range begins. For an equality the planner may take
+# the primary key instead, and read past everything that waits for the other destinations.
 _LOCK: Final = """
     SELECT locked.* FROM unnest($1::text[], $2::bigint[]) AS known (destination, cursor) CROSS JOIN LATERAL (
         SELECT o.id, o.destination, o.work_queue, o.delay_seconds, o.task_id, o.dispatch, o.dead_reason, o.body
@@ -59,9 +59,10 @@ _FIRST_WAITING: Final = """
 """
 
 
-async def first_waiting(fetch: Fetch) -> Sequence[Any]:
-    """The first row of each destination that has any, as (destination, id). Served by ``outbox_unpublished``."""
-    return await fetch(_FIRST_WAITING)
+async def first_waiting(fetch: Fetch) -> dict[str, int]:
+    """The id of the first row that waits, by destination. Served by ``outbox_unpublished``; takes long after a long
+    transaction, since it reads past the entries that vacuum may not take away yet."""
+    return {row["destination"]: row["id"] for row in await fetch(_FIRST_WAITING)}
 
 
 _LAST_ID: Final = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS id FROM aftercommit.outbox_id_seq"
@@ -103,19 +104,20 @@ async def delete(fetch: Fetch, ids: Sequence[int]) -> None:
     await fetch(_DELETE, ids)
 
 
-_COUNT_RETURNED: Final = """
+_COUNT_FAILURES: Final = """
     UPDATE aftercommit.outbox o
-    SET attempts = o.attempts + 1, last_error = returned.error,
+    SET attempts = o.attempts + 1, last_error = failure.error,
         failed_at = CASE WHEN o.attempts + 1 >= $3 THEN now() END
-    FROM unnest($1::bigint[], $2::text[]) AS returned (id, error)
-    WHERE o.id = returned.id
+    FROM unnest($1::bigint[], $2::text[]) AS failure (id, error)
+    WHERE o.id = failure.id
     RETURNING o.id, o.failed_at IS NOT NULL AS parked
 """
 
 
-async def count_returned(fetch: Fetch, errors: dict[int, str], *, max_attempts: int) -> set[int]:
-    """Count an attempt for each row (id to error); returns those that are parked as FAILED by it."""
-    rows = await fetch(_COUNT_RETURNED, list(errors), list(errors.values()), max_attempts)
+async def count_failures(fetch: Fetch, errors: Mapping[int, str], *, max_attempts: int) -> set[int]:
+    """Count an attempt for each row (id to error); returns those that are parked as FAILED by it: all that have had
+    ``max_attempts`` now. The caller holds their locks. Served by the primary key."""
+    rows = await fetch(_COUNT_FAILURES, list(errors), list(errors.values()), max_attempts)
     return {row["id"] for row in rows if row["parked"]}
 
 

@@ -1,4 +1,4 @@
-"""``queue_statistics``: what the workers tell of each work queue, a row each; written as they renew their leases."""
+"""``queue_statistics``: what the workers know of each work queue, a row each, written as they renew their leases."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +9,8 @@ from aftercommit.db.database import Fetch
 
 @dataclass(slots=True)
 class QueueStatistics:
-    """Of a work queue: tasks that were sent out before ``passed_at`` have had their turn, and a task takes
-    ``task_seconds`` (a moving mean; None while none has ended)."""
+    """Of a work queue: every task that was sent out before ``passed_at`` (a watermark) has had its turn, and a task
+    takes ``task_seconds`` (a moving mean; None while none has ended)."""
 
     work_queue: str
     passed_at: datetime
@@ -23,5 +23,5 @@ _TASK_SECONDS: Final = (
 
 
 async def task_seconds(fetch: Fetch) -> dict[str, float]:
-    """How long a task takes, by work queue; where one has ended. Reads the whole table, which is small."""
+    """How many seconds a task takes, by work queue; where one has ended. Reads the whole table, which is small."""
     return {row["work_queue"]: row["task_seconds"] for row in await fetch(_TASK_SECONDS)}

@@ -5,9 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
-
-log = structlog.get_logger(__name__)
+from aftercommit.runtime.failures_in_a_row import FailuresInARow
 
 FIRST_BACKOFF_SECONDS: Final = 0.1
 LONGEST_BACKOFF_SECONDS: Final = 5.0
@@ -29,18 +27,17 @@ async def poll(
     # One task for the loop's life: a busy loop waits thousands of times a second.
     stop = asyncio.ensure_future(stopping.wait())
     stop.add_done_callback(lambda _: wake.set())
-    failures = 0
+    failures = FailuresInARow(name)
     try:
         while not stopping.is_set():
             wake.clear()
             try:
                 delay = await tick()
-                failures = 0
             except Exception as error:
-                failures += 1
-                log_failure(name, error, failures=failures)
-                await first_of(stopping, timeout_seconds=backoff_seconds(failures))
+                failures.log(error)
+                await first_of(stopping, timeout_seconds=backoff_seconds(failures.count))
                 continue
+            failures.end()
             if delay > 0 and not stopping.is_set():
                 await _sleep(wake, delay * random.uniform(0.9, 1.1))
     finally:
@@ -51,19 +48,6 @@ def backoff_seconds(failures: int) -> float:
     """The wait after so many failures in a row: full jitter below a bound that doubles."""
     bound = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures, 10), LONGEST_BACKOFF_SECONDS)
     return random.uniform(FIRST_BACKOFF_SECONDS / 2, bound)
-
-
-def log_failure(name: str, error: Exception, *, failures: int) -> None:
-    """One line per failure; the first of a row of failures has the traceback."""
-    cause = error.__cause__ or error
-    log.warning(
-        "tick_failed",
-        tick=name,
-        failures=failures,
-        error=f"{type(error).__name__}: {error}"[:500],
-        sqlstate=getattr(cause, "sqlstate", None),
-        exc_info=error if failures == 1 else None,
-    )
 
 
 async def first_of(*events: asyncio.Event, timeout_seconds: float | None = None) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import gc
+import itertools
 import logging
 import os
 import signal
@@ -29,7 +30,8 @@ Role = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
 
 def run_role(name: str, role: Role) -> None:
-    """Run ``role(settings, stopping)`` to its end. The first SIGTERM or SIGINT sets ``stopping``, a second ends it.
+    """Run ``role(settings, stopping)`` to its end. The first SIGTERM or SIGINT sets ``stopping``, a second ends it. A
+    role that set ``stopping`` itself takes the first signal for what it is doing already.
 
     Exits 0 after an orderly stop, 1 when the role failed or was ended by a second signal, 2 on a bad setting. Threads
     that a handler left behind do not keep the process alive for longer than LEAVE_SECONDS.
@@ -49,8 +51,8 @@ def run_role(name: str, role: Role) -> None:
 
 
 def _spare_the_collector() -> None:
-    """What is imported stays, and what a batch makes dies with it by reference count: looking for cycles among them
-    after every few hundred objects would cost a tenth of the time."""
+    """Let the garbage collector look less often. Imported objects stay anyway, and those of a batch are freed by
+    their reference counts; looking for cycles after every few hundred new objects takes a tenth of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
@@ -59,9 +61,11 @@ def _spare_the_collector() -> None:
 async def _supervise(role: Role, settings: Settings) -> None:
     stopping = asyncio.Event()
     main = asyncio.current_task()
+    signals = itertools.count(1)
 
     def on_signal() -> None:
-        if stopping.is_set() and main is not None:
+        # Counted, since a role may have set the event itself.
+        if next(signals) > 1 and main is not None:
             main.cancel()
         stopping.set()
 

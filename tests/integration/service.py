@@ -13,7 +13,7 @@ from uvicorn import Config
 from yarl import URL
 
 from aftercommit.broker.connection import BrokerConnection
-from aftercommit.broker.topology import declare
+from aftercommit.broker.declaration import Declarer
 from aftercommit.core.settings import Settings
 from aftercommit.db.engine import create_engine
 from aftercommit.runtime.role import Role
@@ -146,11 +146,7 @@ class Service:
         """Declare the topology; returns an open connection for the test's own use."""
         connection = BrokerConnection(self.settings.rabbitmq_url, name="test")
         self._stack.push_async_callback(connection.close)
-        await declare(
-            connection,
-            work_queues=self.settings.work_queues,
-            delays_seconds=self.settings.retry_delays_seconds,
-        )
+        await Declarer(connection, self.settings).declare()
         return connection
 
     async def query(self, statement: str, **parameters: Any) -> list[Any]:

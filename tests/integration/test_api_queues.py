@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.message import Message
 from aftercommit.broker.publisher import Publisher
 from aftercommit.devstack.ports import free_port
@@ -51,9 +52,7 @@ async def test_queue_counts_what_postgres_and_rabbitmq_have(service: Service) ->
     await service.query(
         f"UPDATE aftercommit.tasks SET queued_at = now() - interval '1 hour' WHERE id = '{tasks[0]['id']}'"
     )
-    publisher = Publisher(
-        connection, work_queues=service.settings.work_queues, delays_seconds=(1, 2), confirm_seconds=10
-    )
+    publisher = Publisher(connection, Declarer(connection, service.settings), confirm_seconds=10)
     await publisher.prepare()
     await publisher.publish(
         [

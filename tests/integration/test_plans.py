@@ -171,8 +171,8 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
         {"outbox_unpublished", "outbox_pkey"},
     ),
     "outbox.delete": (lambda fetch: outbox.delete(fetch, list(range(1, 501))), {"outbox_pkey"}),
-    "outbox.count_returned": (
-        lambda fetch: outbox.count_returned(fetch, {1: "no", 2: "no"}, max_attempts=10),
+    "outbox.count_failures": (
+        lambda fetch: outbox.count_failures(fetch, {1: "no", 2: "no"}, max_attempts=10),
         {"outbox_pkey"},
     ),
 }

@@ -24,12 +24,12 @@ def row(number: int, **changes: Any) -> OutboxRow:
     return OutboxRow(**fields | changes)
 
 
-def test_each_row_has_its_message_when_rings_are_not_shared() -> None:
+def test_each_row_has_its_message_when_messages_are_not_shared() -> None:
     parcels = pack([row(1), row(2)], share=lambda *_: 1)
     assert [parcel.row_ids for parcel in parcels] == [(1,), (2,)]
 
 
-def test_rows_share_a_message_in_order_when_they_ring_one_work_queue() -> None:
+def test_rows_share_a_message_in_order_when_they_are_for_one_work_queue() -> None:
     parcels = pack([row(number) for number in range(1, 8)], share=lambda *_: 3)
     assert [parcel.row_ids for parcel in parcels] == [(1, 2, 3), (4, 5, 6), (7,)]
     assert [ref.task_id.int for ref in message.decode(parcels[0].message.body)] == [1, 2, 3]
@@ -100,7 +100,7 @@ def test_every_row_is_in_exactly_one_parcel(kinds: list[tuple[str, int | None, b
         (80, 0.0, 10),
     ],
 )
-def test_rings_share_a_message_when_tasks_are_short_and_many(
+def test_tasks_share_a_message_when_tasks_are_short_and_many(
     waiting: int, task_seconds: float | None, refs: int
 ) -> None:
     assert tasks_per_message(waiting, task_seconds=task_seconds, largest=100) == refs

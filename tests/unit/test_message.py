@@ -11,10 +11,10 @@ from aftercommit.core.errors import MalformedMessage
 from aftercommit.core.task_ref import TaskRef
 
 TASK = "0199a3c5-7e4b-7c11-9a55-0d9f4c5be7aa"
-RINGS = st.builds(TaskRef, st.uuids(), st.integers(1, message.MAX_DISPATCH))
+REFS = st.builds(TaskRef, st.uuids(), st.integers(1, message.MAX_DISPATCH))
 
 
-@given(st.lists(RINGS, min_size=1, max_size=20))
+@given(st.lists(REFS, min_size=1, max_size=20))
 def test_decode_gives_what_was_encoded(refs: list[TaskRef]) -> None:
     assert message.decode(message.encode(refs)) == refs
 
@@ -66,12 +66,12 @@ def test_decode_raises_nothing_else_when_it_is_fed_anything(value: Any) -> None:
         message.decode(body)
 
 
-def test_ring_goes_to_its_work_queue_when_it_has_no_delay() -> None:
+def test_reference_goes_to_its_work_queue_when_it_has_no_delay() -> None:
     sent = message.enqueue("7", work_queue="tasks.high", refs=[TaskRef(UUID(TASK), 1)])
     assert (sent.message_id, sent.exchange, sent.routing_key, sent.delay_seconds) == ("7", "", "tasks.high", None)
 
 
-def test_ring_goes_through_the_exchange_of_its_delay_when_it_has_one() -> None:
+def test_reference_goes_through_the_exchange_of_its_delay_when_it_has_one() -> None:
     sent = message.enqueue("7", work_queue="tasks.high", refs=[TaskRef(UUID(TASK), 1)], delay_seconds=30)
     assert (sent.exchange, sent.routing_key, sent.delay_seconds) == ("tasks.retry.30", "tasks.high", 30)
 

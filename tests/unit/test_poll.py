@@ -72,8 +72,13 @@ async def test_failing_tick_is_called_again_after_growing_waits_that_a_success_e
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stopping = asyncio.Event()
-    told: list[int] = []
-    monkeypatch.setattr(loop, "log_failure", lambda _name, _error, *, failures: told.append(failures))
+    waits: list[int] = []
+
+    def note(failures: int) -> float:
+        waits.append(failures)
+        return 0.001
+
+    monkeypatch.setattr(loop, "backoff_seconds", note)
     ends = iter(["bad", "bad", "good", "bad", "end"])
 
     async def tick() -> float:
@@ -86,7 +91,7 @@ async def test_failing_tick_is_called_again_after_growing_waits_that_a_success_e
 
     async with asyncio.timeout(10):
         await poll("test", tick, stopping=stopping)
-    assert told == [1, 2, 1]
+    assert waits == [1, 2, 1]
 
 
 async def test_end_does_not_wait_for_a_failing_tick_to_succeed() -> None:

@@ -12,6 +12,7 @@ from fastapi.telemetry import TelemetryConfig
 from pydantic.json_schema import models_json_schema
 
 from aftercommit.broker.connection import BrokerConnection
+from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.inspection import Inspector
 from aftercommit.broker.management import Management
 from aftercommit.core.settings import Settings
@@ -62,6 +63,7 @@ async def _serving(settings: Settings) -> AsyncIterator[Dependencies]:
         group_commit=GroupCommit(connect, notifier),
         waiters=CompletionWaiters(database),
         inspector=Inspector(connection),
+        declarer=Declarer(connection, settings),
         management=_management(settings),
     )
     stopping = asyncio.Event()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.inspection import Inspector
 from aftercommit.broker.management import Management
 from aftercommit.core.settings import Settings
@@ -22,6 +23,7 @@ class Dependencies:
     group_commit: GroupCommit
     waiters: CompletionWaiters
     inspector: Inspector
+    declarer: Declarer
     management: Management | None
 
 

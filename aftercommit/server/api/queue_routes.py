@@ -5,6 +5,7 @@ from typing import Final
 
 from fastapi import APIRouter
 
+from aftercommit.broker.declaration import Report
 from aftercommit.broker.inspection import BrokerQueue
 from aftercommit.broker.topology import DEAD_LETTERS
 from aftercommit.core.errors import BrokerUnavailable
@@ -24,9 +25,12 @@ async def list_queues(dependencies: Injected) -> QueuesOut:
     seen: dict[str, BrokerQueue] = {}
     state = "up"
     unacknowledged: dict[str, int] = {}
+    report = Report()
     try:
-        seen, unacknowledged = await asyncio.gather(
-            dependencies.inspector.look([*names, DEAD_LETTERS]), _unacknowledged(dependencies)
+        seen, unacknowledged, report = await asyncio.gather(
+            dependencies.inspector.look([*names, DEAD_LETTERS]),
+            _unacknowledged(dependencies),
+            dependencies.declarer.compare(),
         )
     except BrokerUnavailable as error:
         state = error.detail
@@ -43,10 +47,14 @@ async def list_queues(dependencies: Injected) -> QueuesOut:
                 ready=found.ready if found else None,
                 unacknowledged=unacknowledged.get(name),
                 consumers=found.consumers if found else None,
+                problem=report.problems.get(name),
+                tuning=report.tuning.get(name),
             )
         )
     dead = seen.get(DEAD_LETTERS)
-    return QueuesOut(queues=queues, dead_letters=dead.ready if dead else None, broker=state)
+    return QueuesOut(
+        queues=queues, dead_letters=dead.ready if dead else None, broker=state, problems=dict(report.problems)
+    )
 
 
 async def _unacknowledged(dependencies: Dependencies) -> dict[str, int]:

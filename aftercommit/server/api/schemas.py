@@ -193,12 +193,19 @@ class QueueOut(Output):
     ready: int | None
     unacknowledged: int | None = Field(description="Needs RABBITMQ_MANAGEMENT_URL")
     consumers: int | None
+    problem: str | None = Field(description="Why nothing is sent to it: it exists with another structure, say")
+    tuning: str | None = Field(
+        description="How its tuning differs from what this release declares; it is used as it is"
+    )
 
 
 class QueuesOut(Output):
     queues: list[QueueOut]
     dead_letters: int | None = Field(description="Messages in tasks.dlq")
     broker: str = Field(description="up, or what is wrong", examples=["up"])
+    problems: dict[str, str] = Field(
+        description="Every queue and exchange that cannot be used, retry queues and tasks.dlq included, and why"
+    )
 
 
 class OutboxRowOut(Output):

@@ -3,6 +3,7 @@
 import asyncio
 
 from aftercommit.broker.connection import BrokerConnection
+from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.inspection import Inspector
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import Database, DatabaseConnection
@@ -23,7 +24,9 @@ async def maintain(settings: Settings, stopping: asyncio.Event) -> None:
     notifier = OutboxNotifier(DatabaseConnection(settings, application="maintenance"))
     inspector = Inspector(connection)
     services = {
-        "topology": TopologyKeeper(connection, settings).tick,
+        "topology": TopologyKeeper(
+            Declarer(connection, settings), interval_seconds=settings.topology_interval_seconds
+        ).tick,
         "schedule": Scheduler(database, notifier, interval_seconds=settings.scheduler_interval_seconds).tick,
         "rescue": Rescuer(database, notifier, settings).tick,
         "reconcile": Reconciler(database, notifier, inspector, settings).tick,

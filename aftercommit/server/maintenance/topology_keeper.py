@@ -1,20 +1,14 @@
 """Declares the queues, again and again: whatever vanished comes back by itself."""
 
-from aftercommit.broker import topology
-from aftercommit.broker.connection import BrokerConnection
-from aftercommit.core.settings import Settings
+from aftercommit.broker.declaration import Declarer
 
 
 class TopologyKeeper:
-    def __init__(self, connection: BrokerConnection, settings: Settings) -> None:
-        self._connection = connection
-        self._settings = settings
+    def __init__(self, declarer: Declarer, *, interval_seconds: float) -> None:
+        self._declarer = declarer
+        self._interval_seconds = interval_seconds
 
     async def tick(self) -> float:
-        """Declare everything. Raises BrokerUnavailable."""
-        await topology.declare(
-            self._connection,
-            work_queues=self._settings.work_queues,
-            delays_seconds=self._settings.retry_delays_seconds,
-        )
-        return self._settings.topology_interval_seconds
+        """Declare everything; what cannot be used is logged, and does not stop the rest. Raises BrokerUnavailable."""
+        await self._declarer.declare()
+        return self._interval_seconds

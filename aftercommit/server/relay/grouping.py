@@ -1,4 +1,4 @@
-"""Which rows share a message. Pure."""
+"""Which outbox rows share a message. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _RANKS: Final = {str(priority): rank for rank, priority in enumerate(Priority)}
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A message and the outbox rows that are done with once it is confirmed; all of one destination."""
+    """A message, and the outbox rows to delete once it is confirmed; all have one destination."""
 
     message: Message
     destination: str
@@ -23,19 +23,20 @@ class Parcel:
 
 
 MESSAGE_SECONDS: Final = 0.1
-"""The work that one message may carry. So much is the most by which workers finish a backlog apart."""
+"""The work that one message may carry: at the end of a backlog one worker works at most so much longer than another."""
 
 LEAST_MESSAGES: Final = 8
-"""Into which a round's refs of a work queue are split, so that a handful of tasks still spreads over the workers."""
+"""A round's tasks of a work queue are split into at least so many messages, so that a few tasks still spread over the
+workers."""
 
 Share = Callable[[str, int], int]
-"""How many refs share a message, given their work queue and how many wait."""
+"""How many tasks share a message, given their work queue and how many wait for it."""
 
 
 def pack(rows: Sequence[OutboxRow], *, share: Share) -> list[Parcel]:
-    """Pack rows into messages: up to ``share`` refs of one work queue and delay share one, in order.
+    """Pack rows into messages, in order: up to ``share`` tasks of one work queue and delay share one.
 
-    Higher priorities come first, so that theirs go out first.
+    Higher priorities come first and dead letters last: the broker takes them in this order.
     """
     shared: dict[tuple[str, int | None], list[OutboxRow]] = {}
     parcels: list[Parcel] = []
@@ -46,12 +47,13 @@ def pack(rows: Sequence[OutboxRow], *, share: Share) -> list[Parcel]:
         else:
             shared.setdefault((row.work_queue, row.delay_seconds), []).append(row)
     for (work_queue, _), group in sorted(shared.items(), key=lambda item: _rank(item[0][0])):
-        parcels.extend(_ring(chunk) for chunk in _chunks(group, share(work_queue, len(group))))
+        parcels.extend(_enqueue(chunk) for chunk in _chunks(group, share(work_queue, len(group))))
     return parcels + dead_letters
 
 
 def tasks_per_message(waiting: int, *, task_seconds: float | None, largest: int) -> int:
-    """A queue of slow tasks, or of tasks that nobody knows yet, keeps to one, so that work spreads over the workers."""
+    """How many of ``waiting`` tasks share a message. Slow tasks, and those whose duration nobody knows yet, go alone,
+    so that work spreads over the workers."""
     if task_seconds is None:
         return 1
     by_work = MESSAGE_SECONDS / task_seconds if task_seconds > 0 else largest
@@ -59,7 +61,7 @@ def tasks_per_message(waiting: int, *, task_seconds: float | None, largest: int)
 
 
 def _rank(work_queue: str) -> int:
-    """Place in the order of publishing; a name that nobody checked goes last and is returned by the broker."""
+    """Place in the order of publishing. A name that is no work queue's goes last; the broker returns it."""
     return _RANKS.get(work_queue.rpartition(".")[2], len(_RANKS))
 
 
@@ -69,7 +71,7 @@ def _dead_letter(row: OutboxRow, reason: str) -> Parcel:
     return Parcel(letter, row.destination, (row.id,))
 
 
-def _ring(rows: Sequence[OutboxRow]) -> Parcel:
+def _enqueue(rows: Sequence[OutboxRow]) -> Parcel:
     first = rows[0]
     packed = message.enqueue(
         str(first.id), work_queue=first.work_queue, refs=_refs(rows), delay_seconds=first.delay_seconds

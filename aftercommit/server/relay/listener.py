@@ -7,7 +7,7 @@ from aftercommit.db import notifications
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.runtime.poll import first_of, poll
 
-CHECK_SECONDS: Final = 5.0
+PROBE_SECONDS: Final = 5.0
 
 
 async def listen(connection: DatabaseConnection, channel: str, wake: asyncio.Event, *, stopping: asyncio.Event) -> None:
@@ -15,11 +15,11 @@ async def listen(connection: DatabaseConnection, channel: str, wake: asyncio.Eve
 
     async def hold_connection() -> float:
         async with connection.listening(channel, wake.set) as fetch:
-            # What was committed while nobody listened is found by one look.
+            # Rows may have been committed while nobody listened.
             wake.set()
             while not stopping.is_set():
                 await notifications.probe(fetch)
-                await first_of(stopping, timeout_seconds=CHECK_SECONDS)
+                await first_of(stopping, timeout_seconds=PROBE_SECONDS)
         return 0
 
     await poll("listen", hold_connection, stopping=stopping)

@@ -1,7 +1,7 @@
-"""Where the relay begins to read each destination of the outbox. Pure.
+"""After which row the relay reads each destination of the outbox. Pure.
 
-A row that was published stays in the index until vacuum may take it away, and a long transaction anywhere in the
-database holds vacuum up. Read from its beginning, the index would make each round pass over everything published since.
+The index keeps the entries of published rows until vacuum removes them, and a long transaction anywhere in the database
+holds vacuum up. A round that began at the index's beginning would read past everything published since.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 LAG_SECONDS: Final = 2.0
-"""An id is given when a row is written, and the row is seen when its transaction commits: a cursor follows at least so
-much later. What comes later still is moved to the end by the straggler_sweep."""
+"""A row gets its id when it is written, and is seen when its transaction commits. So a cursor follows at least this
+much later. A row that commits later still is a straggler: the sweep moves it to the end."""
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class _Passed:
 
 
 class ReadCursors:
-    """Ids of rows, by destination. Times are seconds on the caller's clock."""
+    """An id by destination: rows above it are read. Times are seconds on the caller's clock."""
 
     def __init__(self, cursors: Mapping[str, int] | None = None) -> None:
         self._cursors = dict(cursors or {})
@@ -32,17 +32,18 @@ class ReadCursors:
             self._cursors.setdefault(destination, row_id)
 
     def cap(self, row_id: int) -> None:
-        """No id above ``row_id`` was given yet: a cursor above it is of a database that lost its last transactions."""
+        """No id above ``row_id`` was given yet. A cursor above it comes from before a failover that lost the last
+        transactions, and goes back."""
         for destination, cursor in self._cursors.items():
             if cursor > row_id:
                 self._cursors[destination] = row_id
                 self._passed.pop(destination, None)
 
     def passed(self, destination: str, row_id: int, *, moment: float) -> None:
-        """Everything that was seen at ``moment``, up to ``row_id``, is published."""
+        """Every row that was visible at ``moment``, up to ``row_id``, is published and deleted."""
         last = self._passed.setdefault(destination, _Passed(row_id, moment))
         if moment - last.moment >= LAG_SECONDS:
-            # Less than last time: of what came in between there may be more than one round took.
+            # The smaller of both: more rows may have come in between than one round took.
             self._cursors[destination] = min(last.row_id, row_id)
             self._passed[destination] = _Passed(row_id, moment)
 
@@ -51,5 +52,5 @@ class ReadCursors:
         return dict(self._cursors)
 
     def without(self, resting: Collection[str]) -> Mapping[str, int]:
-        """The same, but for those that are ``resting``."""
+        """As ``all``, without the destinations in ``resting``."""
         return {destination: cursor for destination, cursor in self._cursors.items() if destination not in resting}

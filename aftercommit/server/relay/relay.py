@@ -8,62 +8,60 @@ message, which dies at the claim.
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
 
 import structlog
 
-from aftercommit.broker.publisher import Fate, Publisher, Receipt
-from aftercommit.core.errors import BrokerUnavailable
-from aftercommit.db import outbox, queue_statistics
+from aftercommit.broker.publisher import Publisher
+from aftercommit.broker.receipt import Fate
+from aftercommit.core.errors import BrokerUnavailable, DatabaseTimeout
+from aftercommit.db import outbox
 from aftercommit.db.database import DatabaseConnection, Fetch
 from aftercommit.db.outbox import OutboxRow
 from aftercommit.server.relay.backoff import Backoffs
-from aftercommit.server.relay.grouping import Parcel, pack, tasks_per_message
+from aftercommit.server.relay.grouping import pack
 from aftercommit.server.relay.read_cursors import ReadCursors
+from aftercommit.server.relay.settlement import Settlement
+from aftercommit.server.relay.straggler_sweep import move_stragglers, rest_seconds
+from aftercommit.server.relay.task_durations import TaskDurations
 
 log = structlog.get_logger(__name__)
 
-TASK_SECONDS_AGE: Final = 3.0
-"""After so many seconds the relay asks again how long tasks take: workers tell as often."""
-
-
-Settled = Sequence[tuple[Parcel, Receipt]]
-"""What was published, and what became of it."""
-
-
-@dataclass(slots=True)
-class RelayTotals:
-    """What the summary line tells; reset by it."""
-
-    rows: Counter[Fate] = field(default_factory=Counter)
-
 
 class Relay:
-    """Any number of relays may run: each locks other rows."""
+    """Any number of relays may run: each locks other rows.
+
+    It owns the read cursors: rounds move them on, sweeps set them. ``tick`` and ``sweep`` are called side by side, each
+    with a connection of its own, so that no round waits for a sweep. Rounds begin with the first sweep.
+    """
 
     def __init__(
         self,
         *,
         connection: DatabaseConnection,
+        sweep_connection: DatabaseConnection,
         publisher: Publisher,
+        destinations: Sequence[str],
         batch_size: int,
         tasks_per_message: int,
         max_attempts: int,
         poll_seconds: float,
-        cursors: ReadCursors,
     ) -> None:
+        """``destinations``: those to read whether or not anything waits for them."""
         self._connection = connection
+        self._sweep_connection = sweep_connection
         self._publisher = publisher
+        self._destinations = destinations
         self._batch_size = batch_size
-        self._rings_per_message = tasks_per_message
         self._max_attempts = max_attempts
         self._poll_seconds = poll_seconds
-        self._cursors = cursors
+        self._cursors = ReadCursors()
         self._backoffs = Backoffs()
-        self._task_seconds: dict[str, float] = {}
-        self._asked_at = -TASK_SECONDS_AGE
-        self.totals = RelayTotals()
+        self._durations = TaskDurations(most_tasks_per_message=tasks_per_message)
+        self.wake = asyncio.Event()
+        """Set when there may be rows to relay."""
+
+        self.totals: Counter[str] = Counter()
+        """Rows by fate since the start."""
 
     async def tick(self) -> float:
         """Relay one batch. Returns the seconds until the next tick: 0 while there may be more to do.
@@ -71,81 +69,83 @@ class Relay:
         Raises BrokerUnavailable or DatabaseUnavailable; nothing that was not confirmed is then forgotten.
         """
         await self._publisher.prepare()
-        await self._ask_how_long_tasks_take()
+        await self._durations.refresh(self._connection.fetch)
+        now = asyncio.get_running_loop().time()
         async with self._connection.transaction() as fetch:
-            now = asyncio.get_running_loop().time()
-            cursors = self._cursors.without(self._backoffs.resting(now=now))
-            rows = await outbox.lock_batch(fetch, limit=self._batch_size, cursors=cursors)
+            rows = await self._lock_batch(fetch, now)
             if not self._publisher.covers(row.delay_seconds for row in rows if row.delay_seconds is not None):
                 return 0
-            settled = await self._relay(fetch, rows) if rows else []
-        self._pass(settled, now)
-        if silent := sum(receipt.fate is Fate.UNKNOWN for _, receipt in settled):
-            raise BrokerUnavailable(f"{silent} messages got no answer; they stay in the outbox")
+            settlement = await self._publish(rows)
+            await self._settle(fetch, settlement)
+        self._advance(settlement, now)
+        if unanswered := len(settlement.row_ids(Fate.UNKNOWN)):
+            raise BrokerUnavailable(f"RabbitMQ did not confirm {unanswered} rows in time. They stay in the outbox.")
         if len(rows) >= self._batch_size:
             return 0
-        # What is committed meanwhile comes with a call. Without one a broker that lost everything is to be noticed.
+        # A NOTIFY wakes the relay earlier. Without one it is to notice a broker that lost everything.
         return min(self._poll_seconds, self._backoffs.seconds_until_next(now=now) or self._poll_seconds)
 
-    async def _ask_how_long_tasks_take(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._asked_at >= TASK_SECONDS_AGE:
-            self._asked_at = now
-            self._task_seconds = await queue_statistics.task_seconds(self._connection.fetch)
+    async def _lock_batch(self, fetch: Fetch, now: float) -> Sequence[OutboxRow]:
+        """From every destination but those that are backed off or cannot be used."""
+        resting = {*self._backoffs.resting(now=now), *self._publisher.problems}
+        return await outbox.lock_batch(fetch, limit=self._batch_size, cursors=self._cursors.without(resting))
 
-    async def _relay(self, fetch: Fetch, rows: Sequence[OutboxRow]) -> Settled:
-        """Publish and settle ``rows``."""
-        parcels = pack(rows, share=self._share)
-        receipts = await self._publisher.publish([parcel.message for parcel in parcels])
-        settled = list(zip(parcels, receipts, strict=True))
-        for parcel, receipt in settled:
-            self.totals.rows[receipt.fate] += len(parcel.row_ids)
-        self._learn(settled)
-        confirmed = [
-            row_id for parcel, receipt in settled if receipt.fate is Fate.CONFIRMED for row_id in parcel.row_ids
-        ]
-        if confirmed:
+    async def _publish(self, rows: Sequence[OutboxRow]) -> Settlement:
+        parcels = pack(rows, share=self._durations.share)
+        receipts = await self._publisher.publish([parcel.message for parcel in parcels]) if parcels else []
+        return Settlement(parcels, receipts)
+
+    async def _settle(self, fetch: Fetch, settlement: Settlement) -> None:
+        """Delete what is confirmed, count what came back, park what the broker never takes."""
+        if confirmed := settlement.row_ids(Fate.CONFIRMED):
             await outbox.delete(fetch, confirmed)
-        await self._count_returned(fetch, settled)
-        return settled
+        await self._count_failures(fetch, settlement, Fate.RETURNED, max_attempts=self._max_attempts)
+        await self._count_failures(fetch, settlement, Fate.UNACCEPTABLE, max_attempts=1)
 
-    def _pass(self, settled: Settled, moment: float) -> None:
-        """Where a destination took everything that was seen at ``moment``, later rounds begin behind it: the deletes
-        are committed."""
-        left = {parcel.destination for parcel, receipt in settled if receipt.fate is not Fate.CONFIRMED}
-        last: dict[str, int] = {}
-        for parcel, _ in settled:
-            last[parcel.destination] = max(last.get(parcel.destination, 0), *parcel.row_ids)
-        for destination in last.keys() - left:
-            self._cursors.passed(destination, last[destination], moment=moment)
+    async def _count_failures(self, fetch: Fetch, settlement: Settlement, fate: Fate, *, max_attempts: int) -> None:
+        if reasons := settlement.reasons(fate):
+            parked = await outbox.count_failures(fetch, reasons, max_attempts=max_attempts)
+            for row_id in sorted(parked):
+                log.error("outbox_row_failed", row=row_id, reason=reasons[row_id])
 
-    def _share(self, work_queue: str, waiting: int) -> int:
-        seconds = self._task_seconds.get(work_queue)
-        return tasks_per_message(waiting, task_seconds=seconds, largest=self._rings_per_message)
-
-    def _learn(self, settled: Settled) -> None:
-        """A destination that refused or returned anything rests; one that only accepted does not."""
-        now = asyncio.get_running_loop().time()
-        troubled = {
-            parcel.destination: receipt.reason
-            for parcel, receipt in settled
-            if receipt.fate in (Fate.REFUSED, Fate.RETURNED)
-        }
-        for destination in {parcel.destination for parcel, _ in settled}:
-            if destination in troubled:
-                self._backoffs.refused(destination, now=now)
-                log.warning("relay_refused", destination=destination, reason=troubled[destination])
+    def _advance(self, settlement: Settlement, now: float) -> None:
+        """After the commit: count, back off from destinations in trouble, read on behind what was taken."""
+        self.totals += settlement.counts()
+        troubles = settlement.troubles()
+        for destination in settlement.destinations():
+            if destination in troubles:
+                self._backoffs.refused(destination, now=asyncio.get_running_loop().time())
+                log.warning("relay_refused", destination=destination, reason=troubles[destination])
             else:
                 self._backoffs.accepted(destination)
+        for destination, row_id in settlement.last_ids().items():
+            self._cursors.passed(destination, row_id, moment=now)
 
-    async def _count_returned(self, fetch: Fetch, settled: Settled) -> None:
-        errors = {
-            row_id: receipt.reason
-            for parcel, receipt in settled
-            if receipt.fate is Fate.RETURNED
-            for row_id in parcel.row_ids
-        }
-        if errors:
-            parked = await outbox.count_returned(fetch, errors, max_attempts=self._max_attempts)
-            for row_id in sorted(parked):
-                log.error("outbox_row_failed", row=row_id, reason=errors[row_id])
+    async def sweep(self) -> float:
+        """Find what the rounds pass by. Returns the seconds until the next sweep.
+
+        Raises DatabaseUnavailable. One that took too long rests like one that ended.
+        """
+        loop = asyncio.get_running_loop()
+        last_id = await outbox.last_id(self._sweep_connection.fetch)
+        began_at = loop.time()  # connecting is not counted
+        try:
+            more = await self._sweep(last_id)
+        except DatabaseTimeout as error:
+            log.warning("straggler_sweep_failed", error=f"{error}: {error.__cause__}")
+            more = False
+        return 0 if more else max(rest_seconds(loop.time() - began_at), self._poll_seconds)
+
+    async def _sweep(self, last_id: int) -> bool:
+        """Set the cursors and move stragglers. Returns whether there may be more to move."""
+        fetch = self._sweep_connection.fetch
+        self._cursors.cap(last_id)
+        before = self._cursors.all()
+        first_ids = await outbox.first_waiting(fetch)
+        for destination, first_id in first_ids.items():
+            self._cursors.begin([destination], first_id - 1)
+        self._cursors.begin(self._destinations, last_id)
+        more = await move_stragglers(fetch, first_ids, before)
+        if first_ids:
+            self.wake.set()
+        return more

@@ -1,74 +1,66 @@
 """The root of the relay's process."""
 
 import asyncio
+from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
 from aftercommit.broker.connection import BrokerConnection
+from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.publisher import Publisher
 from aftercommit.broker.topology import DEAD_LETTERS, retry_queue
 from aftercommit.core.queues import Priority
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.notifications import OUTBOX_CHANNEL
-from aftercommit.runtime.poll import first_of, poll
+from aftercommit.runtime.poll import poll
 from aftercommit.runtime.role import run_role
+from aftercommit.runtime.summary import summarise
 from aftercommit.server.relay.listener import listen
-from aftercommit.server.relay.read_cursors import ReadCursors
-from aftercommit.server.relay.relay import Relay, RelayTotals
-from aftercommit.server.relay.straggler_sweep import SWEEP_SECONDS, StragglerSweep
+from aftercommit.server.relay.relay import Relay
+from aftercommit.server.relay.straggler_sweep import SWEEP_SECONDS
 
 log = structlog.get_logger(__name__)
 
 
 async def relay(settings: Settings, stopping: asyncio.Event) -> None:
     """Relay until ``stopping``; a batch under way is finished first."""
-    connection, calls = (DatabaseConnection(settings, application="relay") for _ in range(2))
-    looks = DatabaseConnection(settings, application="relay", seconds=SWEEP_SECONDS)
-    cursors = ReadCursors()
-    wake = asyncio.Event()
-    publisher = Publisher(
-        BrokerConnection(settings.rabbitmq_url, name="aftercommit-relay"),
-        work_queues=settings.work_queues,
-        delays_seconds=settings.retry_delays_seconds,
-        confirm_seconds=settings.outbox_confirm_seconds,
-    )
+    connect = partial(DatabaseConnection, settings, application="relay")
+    connection, sweep_connection, calls = connect(), connect(seconds=SWEEP_SECONDS), connect()
+    publisher = make_publisher(settings)
     role = Relay(
         connection=connection,
+        sweep_connection=sweep_connection,
         publisher=publisher,
+        destinations=destinations(settings),
         batch_size=settings.outbox_batch_size,
         tasks_per_message=settings.outbox_tasks_per_message,
         max_attempts=settings.outbox_max_attempts,
         poll_seconds=settings.outbox_poll_interval,
-        cursors=cursors,
     )
-    straggler_sweep = StragglerSweep(
-        looks,
-        cursors,
-        destinations=destinations(settings),
-        wake=wake.set,
-        poll_seconds=settings.outbox_poll_interval,
-    )
-    async with connection, looks, asyncio.TaskGroup() as group:
-        looking = group.create_task(poll("straggler_sweep", straggler_sweep.tick, stopping=stopping))
-        group.create_task(listen(calls, OUTBOX_CHANNEL, wake, stopping=stopping))
-        group.create_task(summarise(role, settings.log_summary_seconds, stopping))
-        await poll("relay", role.tick, stopping=stopping, wake=wake)
-        looking.cancel()  # a look may take long, and leaves nothing half done
+
+    def tell(done: Mapping[str, int]) -> None:
+        log.info("relay_summary", **done)
+
+    async with connection, sweep_connection, asyncio.TaskGroup() as group:
+        sweeping = group.create_task(poll("straggler_sweep", role.sweep, stopping=stopping))
+        group.create_task(listen(calls, OUTBOX_CHANNEL, role.wake, stopping=stopping))
+        group.create_task(summarise(tell, role.totals, seconds=settings.log_summary_seconds, stopping=stopping))
+        await poll("relay", role.tick, stopping=stopping, wake=role.wake)
+        sweeping.cancel()  # a sweep may take long, and leaves nothing half done
     await publisher.close()
+
+
+def make_publisher(settings: Settings) -> Publisher:
+    connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-relay")
+    return Publisher(connection, Declarer(connection, settings), confirm_seconds=settings.outbox_confirm_seconds)
 
 
 def destinations(settings: Settings) -> list[str]:
     """Where rows go as far as the settings tell."""
     retries = [retry_queue(priority, delay) for priority in Priority for delay in settings.retry_delays_seconds]
     return [*map(str, settings.work_queues), *dict.fromkeys(retries), DEAD_LETTERS]
-
-
-async def summarise(role: Relay, seconds: float, stopping: asyncio.Event) -> None:
-    while not stopping.is_set():
-        await first_of(stopping, timeout_seconds=seconds)
-        totals, role.totals = role.totals, RelayTotals()
-        log.info("relay_summary", **{str(fate): count for fate, count in totals.rows.items()})
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Rounds begin behind what was published, and only where everything before it was."""
+"""A cursor follows what was published, and never passes a row that was not."""
 
 from aftercommit.server.relay.read_cursors import LAG_SECONDS, ReadCursors
 
@@ -23,7 +23,7 @@ def test_resting_destinations_are_left_out() -> None:
     assert ReadCursors({"a": 1, "b": 2}).without(["a", "unknown"]) == {"b": 2}
 
 
-def test_floor_follows_what_was_passed_so_long_ago_that_nothing_before_it_comes() -> None:
+def test_cursor_follows_what_was_passed_so_long_ago_that_nothing_before_it_commits() -> None:
     cursors = after((0, 10), (0.5, 20))
     assert cursors.all() == {"a": 0}
     after((1, 30), cursors=cursors)
@@ -32,15 +32,15 @@ def test_floor_follows_what_was_passed_so_long_ago_that_nothing_before_it_comes(
     assert cursors.all() == {"a": 30}
 
 
-def test_floor_stays_below_what_came_in_between_and_is_more_than_a_round_takes() -> None:
+def test_cursor_stays_below_rows_that_came_in_between_and_are_more_than_a_round_takes() -> None:
     assert after((0, 1_000), (1, 600)).all() == {"a": 600}
 
 
-def test_floors_of_a_database_that_lost_its_last_transactions_are_capped() -> None:
+def test_cursors_go_back_when_the_database_lost_its_last_transactions() -> None:
     cursors = after((0, 10), (1, 20), (1.5, 30))
     cursors.begin(["b"], 4)
     cursors.cap(8)
     assert cursors.all() == {"a": 8, "b": 4}
-    # What was passed before is of no use any more.
+    # Rows passed before are forgotten.
     after((2.5, 9), cursors=cursors)
     assert cursors.all() == {"a": 8, "b": 4}
