@@ -1,4 +1,4 @@
-"""Declares the queues, again and again: whatever vanished comes back by itself."""
+"""Declares the queues again and again, so that a queue that vanished comes back by itself."""
 
 from aftercommit.broker import topology
 from aftercommit.broker.connection import BrokerConnection
@@ -10,7 +10,7 @@ class TopologyKeeper:
         self._connection = connection
         self._settings = settings
 
-    async def tick(self) -> float:
+    async def run_once(self) -> float:
         """Declare everything. Raises BrokerUnavailable."""
         await topology.declare(
             self._connection,
