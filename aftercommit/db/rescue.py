@@ -37,13 +37,13 @@ def _of_handler(option: str) -> str:
     """What the task's worker resolved for its type. A value that is no number, which only a handler's author can have
     given, must not fail the statement for all others."""
     value = f"w.handlers -> t.type -> '{option}'"
-    return f"CASE json_typeof({value}) WHEN 'number' THEN ({value})::text::numeric END"
+    return f"CASE json_typeof({value}) WHEN 'number' THEN least(({value})::text::numeric, {_LARGEST_INTEGER}) END"
 
 
 def _find(condition: str, join: str) -> str:
     return f"""
         SELECT t.id, c.id AS claim_id, t.worker, t.type, t.queue, t.attempt, t.attempt - t.uncharged AS charged,
-            coalesce(t.max_retries, least({_of_handler("max_retries")}, {_LARGEST_INTEGER})::int, w.max_retries)
+            coalesce(t.max_retries, ({_of_handler("max_retries")})::int, w.max_retries)
                 AS allowed,
             coalesce(t.error ->> 'type' IN {SUSPICIOUS}, false) AS suspect,
             EXISTS (
@@ -65,7 +65,7 @@ _OVERDUE: Final = _find(
     f"""
     w.lease_until > now() AND c.claimed_at < now() - $3::float8 * interval '1 second'
     AND t.started_at < now() - interval '1 second' * ($3::float8
-        + coalesce(t.timeout_seconds, {_of_handler("timeout_seconds")}::float8, w.timeout_seconds))
+        + coalesce(t.timeout_seconds, ({_of_handler("timeout_seconds")})::float8, w.timeout_seconds))
     """,
     "",
 )
