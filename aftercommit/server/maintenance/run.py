@@ -33,8 +33,11 @@ async def maintain(settings: Settings, stopping: asyncio.Event) -> None:
     services = _services(settings, database=database, notifier=notifier, broker=broker, deletions=deletions)
     async with deletions, asyncio.TaskGroup() as group:
         group.create_task(notifier.run(stopping))
-        for name, run_once in services.items():
-            group.create_task(poll(name, run_once, stopping=stopping))
+        running = {
+            name: group.create_task(poll(name, run_once, stopping=stopping)) for name, run_once in services.items()
+        }
+        await stopping.wait()
+        running["prune_tasks"].cancel()  # a statement of it may take long, and leaves nothing half done
     await broker.close()
     await database.close()
 
