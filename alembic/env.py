@@ -16,7 +16,7 @@ LOCK_TIMEOUT: Final = "5s"
 """A migration that cannot have its lock soon gives up: queueing for it would block every statement behind it."""
 
 RUNNERS_TIMEOUT: Final = "10min"
-"""How long a runner waits for the one before it."""
+"""How long a runner waits for the one before it; `alembic -x runners_timeout=30s` says otherwise."""
 
 CONNECT_SECONDS: Final = 10
 RUNNERS_LOCK: Final = 7_236_001
@@ -35,7 +35,8 @@ _TAKE_OVER: Final = f"""
 
 
 def migrate(connection: Connection) -> None:
-    connection.execute(text(f"SET lock_timeout = '{RUNNERS_TIMEOUT}'"))
+    runners_timeout = context.get_x_argument(as_dictionary=True).get("runners_timeout", RUNNERS_TIMEOUT)
+    connection.execute(text("SELECT set_config('lock_timeout', :value, false)"), {"value": runners_timeout})
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": RUNNERS_LOCK})
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
     connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))

@@ -43,6 +43,8 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 Duration = Annotated[float, Field(gt=0, le=604_800)]
 """Seconds, up to a week."""
+Retention = Annotated[float, Field(ge=0, le=3_153_600_000)]
+"""Seconds, up to a hundred years; 0 for ever."""
 
 
 class Settings(BaseSettings):
@@ -113,6 +115,9 @@ class Settings(BaseSettings):
     reconcile_interval_seconds: Duration = 10.0
     reconcile_after_seconds: Duration = 30.0
     prune_interval_seconds: Duration = 60.0
+    retention_succeeded_seconds: Retention = 604_800.0
+    retention_failed_seconds: Retention = 7_776_000.0
+    retention_tasks_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 2_000.0
 
     http_allow_private_addresses: bool = False
     http_max_response_bytes: PositiveInt = 65_536

@@ -1,4 +1,7 @@
-"""Statements on ``workers``: who is alive. A lease that lapsed is never renewed: its worker takes a new name."""
+"""Statements on ``workers``: who is alive, and what other roles must know of a worker.
+
+A lease that lapsed is never renewed: its worker takes a new name.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,8 +10,9 @@ from aftercommit.db.database import Fetch
 from aftercommit.db.queue_statistics import QueueStatistics
 
 _OPEN: Final = """
-    INSERT INTO aftercommit.workers (name, handlers, lease_until)
-    VALUES ($1, $2::json, now() + $3::float8 * interval '1 second')
+    INSERT INTO aftercommit.workers
+        (name, handlers, max_retries, timeout_seconds, lease_seconds, hand_back_seconds, lease_until)
+    VALUES ($1, $2::json, $3, $4, $5::float8, $6, now() + $5::float8 * interval '1 second')
     ON CONFLICT (name) DO UPDATE SET lease_until = excluded.lease_until
 """
 
@@ -27,18 +31,39 @@ _RENEW: Final = """
     RETURNING name
 """
 
-_CLOSE: Final = "DELETE FROM aftercommit.workers WHERE name = $1"
+_CLOSE: Final = "UPDATE aftercommit.workers SET lease_until = now() WHERE name = $1 AND lease_until > now()"
+
+_LONGEST: Final = "SELECT max(lease_seconds) AS seconds FROM aftercommit.workers"
+
+_PROBE: Final = "INSERT INTO aftercommit.workers (name, handlers, lease_until) VALUES ($1, '{}', now())"
+_FORGET: Final = "DELETE FROM aftercommit.workers WHERE name = $1"
 
 _PRUNE: Final = """
-    DELETE FROM aftercommit.workers w
-    WHERE w.lease_until < now() - interval '1 hour'
-        AND NOT EXISTS (SELECT FROM aftercommit.claims c WHERE c.worker = w.name)
+    DELETE FROM aftercommit.workers WHERE name = ANY (ARRAY (
+        SELECT w.name FROM aftercommit.workers w
+        WHERE w.lease_until < now() - interval '1 hour'
+            AND NOT EXISTS (SELECT FROM aftercommit.claims c WHERE c.worker = w.name)
+        FOR UPDATE SKIP LOCKED
+    ))
 """
 
 
-async def open_lease(fetch: Fetch, *, name: str, handlers: str, seconds: float) -> None:
-    """A lease for a new name. ``handlers`` is JSON: what the rescuer must know of this worker's handlers."""
-    await fetch(_OPEN, name, handlers, seconds)
+async def open_lease(
+    fetch: Fetch,
+    *,
+    name: str,
+    handlers: str,
+    max_retries: int,
+    timeout_seconds: float,
+    lease_seconds: float,
+    hand_back_seconds: float,
+) -> None:
+    """A lease of ``lease_seconds`` for a new name, with what maintenance must know of this worker.
+
+    ``handlers`` is JSON: the max_retries and timeout_seconds of each type, as the worker resolved them. ``max_retries``
+    and ``timeout_seconds`` hold for types without a handler there.
+    """
+    await fetch(_OPEN, name, handlers, max_retries, timeout_seconds, lease_seconds, hand_back_seconds)
 
 
 async def renew(fetch: Fetch, *, name: str, seconds: float, statistics: Sequence[QueueStatistics]) -> bool:
@@ -55,13 +80,30 @@ async def renew(fetch: Fetch, *, name: str, seconds: float, statistics: Sequence
 
 
 async def close(fetch: Fetch, name: str) -> None:
-    """Give a lease back. Only for a worker that runs nothing any more.
+    """End a lease. Only for a worker that runs nothing any more.
 
-    Its claims stay: one whose answer was lost may hold tasks that the worker knows nothing of. The rescuer sees to it.
+    Its claims stay, and so does its row: a claim whose answer was lost may hold tasks that the worker knows nothing
+    of, and the rescuer needs the row to judge them. ``prune`` deletes the row later.
     """
     await fetch(_CLOSE, name)
 
 
+async def longest_lease_seconds(fetch: Fetch) -> float:
+    """The longest lease among all workers that are known, alive or lost; 0 if there are none."""
+    (row,) = await fetch(_LONGEST)
+    return float(row["seconds"] or 0)
+
+
+async def probe(fetch: Fetch, name: str) -> None:
+    """Write a row as ``open_lease`` does, and delete it. Raises what keeps workers from opening a lease."""
+    await fetch(_PROBE, name)
+    await fetch(_FORGET, name)
+
+
 async def prune(fetch: Fetch) -> None:
-    """Forget workers that were lost over an hour ago. Reads ``workers``, which is small."""
+    """Delete the rows of leases that ended over an hour ago and left no claims. Reads ``workers``, which is small;
+    passes over locked rows.
+
+    An hour is longer than the commit of a last claim can take.
+    """
     await fetch(_PRUNE)

@@ -1,65 +1,112 @@
 """Statements of the reconciler: tasks that wait although their message must be gone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from aftercommit.core.queues import WorkQueue
 from aftercommit.core.states import SOURCES, Event
 from aftercommit.db.database import Fetch
-from aftercommit.db.tasks import CLOCK_SKEW, first_id_at
 
-_REACHED: Final = """
-    SELECT now() AS now, (SELECT passed_at FROM aftercommit.queue_statistics
-        WHERE work_queue = $1) AS passed_at
+_WATERMARK: Final = """
+    SELECT now() AS now,
+        (SELECT passed_at FROM aftercommit.queue_statistics WHERE work_queue = $1) AS passed_at,
+        (SELECT max(hand_back_seconds) FROM aftercommit.workers WHERE lease_until > now()) AS hand_back_seconds
 """
 
 
-async def reached(fetch: Fetch, work_queue: WorkQueue) -> Any:
-    """The database's clock (``now``), and up to when the work queue was passed through (``passed_at``)."""
-    (row,) = await fetch(_REACHED, str(work_queue))
+async def watermark(fetch: Fetch, work_queue: WorkQueue) -> Any:
+    """The database's clock (``now``); up to when the work queue was passed through (``passed_at``); and how long a
+    message may wait in a living worker (``hand_back_seconds``). The last two are None where nobody knows."""
+    (row,) = await fetch(_WATERMARK, str(work_queue))
     return row
 
 
+# A loose index scan over the destinations; of each that a task of this work queue may go to, the oldest row for it.
 _UNPUBLISHED_SINCE: Final = """
-    SELECT min(oldest.created_at) AS since FROM unnest($2::text[]) AS d (destination)
-    CROSS JOIN LATERAL (
+    WITH RECURSIVE firsts (destination, work_queue, delay_seconds, dead_reason) AS (
+        (SELECT destination, work_queue, delay_seconds, dead_reason FROM aftercommit.outbox
+            WHERE failed_at IS NULL ORDER BY destination, id LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM firsts CROSS JOIN LATERAL (
+            SELECT o.destination, o.work_queue, o.delay_seconds, o.dead_reason FROM aftercommit.outbox o
+            WHERE o.failed_at IS NULL AND o.destination > firsts.destination ORDER BY o.destination, o.id LIMIT 1
+        ) AS next
+    )
+    SELECT min(oldest.created_at) AS since FROM firsts CROSS JOIN LATERAL (
         SELECT created_at FROM aftercommit.outbox o
-        WHERE o.failed_at IS NULL AND o.destination = d.destination AND o.work_queue = $1
+        WHERE o.failed_at IS NULL AND o.destination = firsts.destination AND o.work_queue = $1
         ORDER BY o.id LIMIT 1
     ) AS oldest
+    WHERE firsts.dead_reason IS NULL AND (
+        firsts.work_queue = $1
+        OR firsts.delay_seconds IS NOT NULL AND split_part(firsts.work_queue, '.', 2) = split_part($1, '.', 2)
+    )
 """
 
 
-async def unpublished_since(fetch: Fetch, work_queue: WorkQueue, *, destinations: Sequence[str]) -> datetime | None:
-    """Since when a ring for it waits in the outbox for one of ``destinations``: itself and its retry queues. It reads
-    past all that a long transaction elsewhere keeps.
+async def unpublished_since(fetch: Fetch, work_queue: WorkQueue) -> datetime | None:
+    """Since when a row for a task of this work queue waits in the outbox, whether for the work queue itself or for a
+    retry queue; None if none waits. It reads past all entries that a long transaction elsewhere keeps.
 
     Served by ``outbox_unpublished``.
     """
-    (row,) = await fetch(_UNPUBLISHED_SINCE, str(work_queue), list(destinations))
+    (row,) = await fetch(_UNPUBLISHED_SINCE, str(work_queue))
     since: datetime | None = row["since"]
     return since
 
 
-_SENT_OUT: Final = """
-    SELECT id FROM aftercommit.tasks t
-    WHERE finished_at IS NULL AND queue = $1 AND priority = $2 AND id < $3::uuid
-        AND status = ANY($4::text[]) AND enqueued AND greatest(queued_at, due_at) < $5::timestamptz
-        AND NOT EXISTS (SELECT FROM aftercommit.outbox o WHERE o.failed_at IS NOT NULL AND o.task_id = t.id)
-    ORDER BY id LIMIT $6
+_FIND_PASSED_OVER: Final = """
+    WITH looked AS (
+        SELECT id, status, enqueued, greatest(queued_at, due_at) AS sent_at FROM aftercommit.tasks
+        WHERE finished_at IS NULL AND queue = $1 AND priority = $2 AND id > $3::uuid AND id < $4::uuid
+        ORDER BY id LIMIT $5
+    )
+    SELECT (SELECT count(*) FROM looked) AS looked, (SELECT id FROM looked ORDER BY id DESC LIMIT 1) AS last_id,
+        ARRAY (
+            SELECT id FROM looked WHERE status = ANY($6::text[]) AND enqueued AND sent_at < $7::timestamptz
+        ) AS found
 """
-_ANY_SENT_OUT: Final = f"SELECT EXISTS ({_SENT_OUT}) AS found"
 
 
-async def any_sent_out(fetch: Fetch, work_queue: WorkQueue, *, before: datetime) -> bool:
-    """Whether ``resend`` would find a task."""
-    (row,) = await fetch(_ANY_SENT_OUT, *_sent_out(work_queue, before, limit=1))
-    return bool(row["found"])
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the unfinished tasks of a work queue, in id order: how many were ``looked`` at, up to ``last_id`` (None
+    where there was none); ``found`` wait since before the watermark."""
+
+    looked: int
+    last_id: UUID | None
+    found: Sequence[UUID]
 
 
-_RESEND: Final = f"""
-    WITH lost AS ({_SENT_OUT} FOR UPDATE SKIP LOCKED), task AS (
+async def find_passed_over(
+    fetch: Fetch, work_queue: WorkQueue, *, after: UUID, until: UUID, before: datetime, limit: int
+) -> Stretch:
+    """Look at up to ``limit`` unfinished tasks with ids between ``after`` and ``until``, both excluded, for those that
+    were sent out, or fell due, before ``before`` and still wait. Served by ``tasks_unfinished``; locks nothing."""
+    (row,) = await fetch(
+        _FIND_PASSED_OVER,
+        work_queue.queue,
+        work_queue.priority,
+        after,
+        until,
+        limit,
+        SOURCES[Event.CLAIM],
+        before,
+    )
+    return Stretch(row["looked"], row["last_id"], row["found"])
+
+
+_RESEND: Final = """
+    WITH lost AS (
+        SELECT id FROM aftercommit.tasks t
+        WHERE id = ANY($1::uuid[]) AND status = ANY($2::text[]) AND enqueued
+            AND greatest(queued_at, due_at) < $3::timestamptz
+            AND NOT EXISTS (SELECT FROM aftercommit.outbox o WHERE o.failed_at IS NOT NULL AND o.task_id = t.id)
+        ORDER BY id FOR UPDATE SKIP LOCKED
+    ), task AS (
         UPDATE aftercommit.tasks t SET queued_at = now() FROM lost WHERE t.id = lost.id
         RETURNING t.id, t.queue, t.priority, t.dispatch
     ), sent AS (
@@ -70,16 +117,11 @@ _RESEND: Final = f"""
 """
 
 
-async def resend(fetch: Fetch, work_queue: WorkQueue, *, before: datetime, limit: int) -> int:
-    """TaskRef, with the same dispatch, for up to ``limit`` tasks that were sent out, or fell due, before ``before``.
+async def resend(fetch: Fetch, ids: Sequence[UUID], *, before: datetime) -> int:
+    """Write outbox rows with the same dispatch for those of these tasks that still wait since before ``before``; how
+    many. Tasks whose row is parked in the outbox are left alone, and so are locked ones.
 
-    Their place is then the end of the queue, so that they are not enqueued again at once. Served by
-    ``tasks_unfinished``, up to the ids of that moment.
+    Their place is then the end of the queue, so that they are not sent again at once. Served by the primary key.
     """
-    (row,) = await fetch(_RESEND, *_sent_out(work_queue, before, limit=limit))
+    (row,) = await fetch(_RESEND, ids, SOURCES[Event.CLAIM], before)
     return int(row["resent"])
-
-
-def _sent_out(work_queue: WorkQueue, before: datetime, *, limit: int) -> tuple[Any, ...]:
-    before_id = first_id_at(before, shift=CLOCK_SKEW)
-    return work_queue.queue, work_queue.priority, before_id, SOURCES[Event.CLAIM], before, limit

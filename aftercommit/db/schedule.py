@@ -23,19 +23,24 @@ _SEND_DUE: Final = f"""
     SELECT count(*) AS sent FROM task
 """
 
+# What is due already and was not sent is locked elsewhere: to ask for it again at once would be a busy loop.
 _NEXT_DUE: Final = """
-    SELECT extract(epoch FROM min(due_at) - now())::float8 AS seconds FROM aftercommit.tasks WHERE NOT enqueued
+    SELECT extract(epoch FROM min(due_at) - now())::float8 AS seconds
+    FROM aftercommit.tasks WHERE NOT enqueued AND due_at > now()
 """
 
 
 async def send_due(fetch: Fetch, *, limit: int) -> int:
-    """TaskRef for up to ``limit`` tasks that are due; how many. Served by ``tasks_due``; several schedulers may run."""
+    """Write outbox rows for up to ``limit`` tasks that are due; how many. Passes over locked rows.
+
+    Served by ``tasks_due``.
+    """
     (row,) = await fetch(_SEND_DUE, limit, states.SOURCES[Event.FALL_DUE])
     return int(row["sent"])
 
 
 async def seconds_until_next(fetch: Fetch) -> float | None:
-    """How long until a task falls due, None if none will. Served by ``tasks_due``."""
+    """How long until the next task falls due, None if none will. Served by ``tasks_due``."""
     (row,) = await fetch(_NEXT_DUE)
     seconds: float | None = row["seconds"]
     return seconds

@@ -148,7 +148,7 @@ def retry_after_seconds(value: str | None) -> float | None:
     else:
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):  # a year, hour or offset of twenty digits overflows
             return None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = math.ceil((moment - datetime.now(UTC)).total_seconds())

@@ -92,8 +92,16 @@ class Heartbeat:
     async def _open(self, connection: DatabaseConnection, name: str) -> float:
         """When it was asked for, on the monotonic clock."""
         asked_at = time.monotonic()
-        seconds = self._settings.worker_lease_seconds
-        await leases.open_lease(connection.fetch, name=name, handlers=self._handlers, seconds=seconds)
+        settings = self._settings
+        await leases.open_lease(
+            connection.fetch,
+            name=name,
+            handlers=self._handlers,
+            max_retries=settings.max_retries,
+            timeout_seconds=settings.task_timeout_seconds,
+            lease_seconds=settings.worker_lease_seconds,
+            hand_back_seconds=settings.worker_hand_back_seconds,
+        )
         return asked_at
 
     async def _renew_until_lost(self, connection: DatabaseConnection, name: str, asked_at: float) -> None:

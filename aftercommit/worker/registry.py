@@ -20,11 +20,15 @@ class Handlers:
     by_type: dict[str, Handler]
     modules: tuple[str, ...]
 
-    def options(self) -> str:
-        """What the rescuer must know, as JSON: per type the handler's own max_retries and timeout_seconds."""
+    def options(self, *, max_retries: int, timeout_seconds: float) -> str:
+        """JSON: the max_retries and timeout_seconds of each type, as this worker resolves them for tasks that give
+        none. The arguments are the worker's settings, for handlers that have no value of their own."""
         return json_text.dump(
             {
-                handler.type: {"max_retries": handler.max_retries, "timeout_seconds": handler.timeout_seconds}
+                handler.type: {
+                    "max_retries": max_retries if handler.max_retries is None else handler.max_retries,
+                    "timeout_seconds": handler.timeout_seconds or timeout_seconds,
+                }
                 for handler in self.by_type.values()
             }
         )

@@ -58,7 +58,8 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
     executor = Executor(
         handlers, settings, engine=transactions, isolation=ProcessRunner(settings, run_isolated), on_exhausted=stop
     )
-    lease = Heartbeat(settings, handlers=handlers.options(), on_change=lambda: worker.lease_changed())  # noqa: PLW0108  # worker comes next
+    options = handlers.options(max_retries=settings.max_retries, timeout_seconds=settings.task_timeout_seconds)
+    lease = Heartbeat(settings, handlers=options, on_change=lambda: worker.lease_changed())  # noqa: PLW0108  # worker comes next
     worker = Worker(
         lease=lease,
         connect=connect,

@@ -36,6 +36,7 @@ RETRY_QUEUES: Final = tuple(
     topology.retry_queue(priority, delay) for priority in Priority for delay in RETRY_DELAYS_SECONDS
 )
 SERVE_SECONDS: Final = 60.0
+LIVE_WORKERS: Final = "SELECT count(*) FROM aftercommit.workers WHERE lease_until > now()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,8 @@ class Installation:
             async with asyncio.timeout(SERVE_SECONDS), aiohttp.ClientSession() as session:
                 while not (
                     all([await _answers(session, url) for url in self.urls])
-                    and await connection.fetchval("SELECT count(*) FROM aftercommit.workers") >= self._shape.worker
+                    and await connection.fetchval("SELECT count(*) FROM aftercommit.workers WHERE lease_until > now()")
+                    >= self._shape.worker
                 ):
                     if self.fleet.flaws:
                         raise RuntimeError(self.fleet.flaws[0])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aftercommit.db.database import Database
-from aftercommit.server.maintenance.pruner import Pruner
+from aftercommit.server.maintenance.idempotency_key_pruner import IdempotencyKeyPruner
 from tests.integration.service import Answer, Api, Service
 
 EXPIRE = "UPDATE aftercommit.idempotency_keys SET created_at = now() - interval '24 hours 1 second' RETURNING key"
@@ -110,8 +110,9 @@ async def test_key_is_pruned_when_its_day_is_over(service: Service) -> None:
         await submit(api, key)
     await service.query(EXPIRE)
     await submit(api, "young")
-    pruner = Pruner(Database(service.settings, application="test"), interval_seconds=7)
-    assert await pruner.tick() == 7
+    database = Database(service.settings, application="test")
+    assert await IdempotencyKeyPruner(database, interval_seconds=7).run_once() == 7
+    await database.close()
     assert [row[0] for row in await service.query("SELECT key FROM aftercommit.idempotency_keys")] == ["young"]
     assert await count(service) == (3, 3)
 

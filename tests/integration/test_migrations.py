@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -27,7 +29,9 @@ async def alembic(settings: Settings, *words: str) -> None:
         "POSTGRES_DB": settings.postgres_db,
     }
     command = [sys.executable, "-m", "alembic", *words]
-    await asyncio.to_thread(subprocess.run, command, cwd=ROOT, env=environment, check=True, timeout=60)
+    await asyncio.to_thread(
+        subprocess.run, command, cwd=ROOT, env=environment, check=True, timeout=60, stderr=subprocess.PIPE, text=True
+    )
 
 
 async def differences(service: Service) -> list[object]:
@@ -63,3 +67,29 @@ async def test_migrations_lead_there_again_when_all_were_taken_back(service: Ser
     await service.engine.dispose()
     await alembic(service.settings, "upgrade", "head")
     assert await differences(service) == []
+
+
+async def test_runner_gives_up_when_another_one_does_not_end(service: Service) -> None:
+    async with service.engine.connect() as other:
+        await other.execute(text("SELECT pg_advisory_lock(7236001)"))
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            await alembic(service.settings, "-x", "runners_timeout=100ms", "upgrade", "head")
+    assert "lock timeout" in caught.value.stderr
+
+
+async def test_migration_gives_up_when_a_table_stays_locked(service: Service) -> None:
+    await alembic(service.settings, "downgrade", "-1")
+    async with service.engine.begin() as other:
+        await other.execute(text("LOCK TABLE aftercommit.tasks IN ACCESS SHARE MODE"))
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            await alembic(service.settings, "upgrade", "head")
+    assert "lock timeout" in caught.value.stderr
+
+
+async def test_runner_gives_up_when_the_server_says_nothing(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        settings = service.settings.model_copy(update={"postgres_host": "127.0.0.1", "postgres_port": port})
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            await alembic(settings, "upgrade", "head")
+    assert "TimeoutError" in caught.value.stderr

@@ -27,6 +27,8 @@ from aftercommit.db import (
     queue_counts,
     reconcile,
     record,
+    rescue,
+    retention,
     schedule,
     steering,
     submit,
@@ -34,9 +36,11 @@ from aftercommit.db import (
 )
 from aftercommit.db.database import FRESH_PLANS, KEPT_PLANS, Fetch, session_settings
 from aftercommit.db.engine import database_url
+from aftercommit.db.retention import Kind
 from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
 from aftercommit.db.tasks import TaskFilter
 from aftercommit.devstack.servers import Servers
+from aftercommit.server.maintenance import task_pruner
 from tests.integration.conftest import connect_admin
 
 DATABASE = "aftercommit_plans"
@@ -78,6 +82,7 @@ FILL = f"""
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 IDS = [UUID(int=(1767225600000 + n * 4000) << 80 | 0x7 << 76 | 0x2 << 62 | n) for n in range(1, 101)]
+LAST_ID = UUID(int=(1767225600000 + TASKS * 4000) << 80)
 OUTCOMES = [Outcome(task_id=task_id, attempt=1, worker="worker", ending=Event.SUCCEED, result="1") for task_id in IDS]
 
 Call = Callable[[Fetch], Awaitable[object]]
@@ -85,6 +90,12 @@ Call = Callable[[Fetch], Awaitable[object]]
 
 def listing(**wanted: Any) -> Call:
     return lambda fetch: tasks.list_newest(fetch, TaskFilter(**wanted), before=None, limit=51)
+
+
+def find_over(kind: Kind) -> Call:
+    return lambda fetch: retention.find(
+        fetch, kind, retention_seconds=60, after=IDS[0], until=LAST_ID, limit=task_pruner.BATCH
+    )
 
 
 STATEMENTS: dict[str, tuple[Call, set[str]]] = {
@@ -131,19 +142,32 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
     "schedule.seconds_until_next": (schedule.seconds_until_next, {"tasks_due"}),
     "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),
     "idempotency.prune": (lambda fetch: idempotency.prune(fetch, limit=10), {"idempotency_keys_by_age"}),
-    "reconcile.resend": (
-        lambda fetch: reconcile.resend(fetch, WorkQueue("emails", Priority.HIGH), before=NOON, limit=100),
-        {"tasks_unfinished"},
-    ),
-    "reconcile.any_sent_out": (
-        lambda fetch: reconcile.any_sent_out(fetch, WorkQueue("emails", Priority.HIGH), before=NOON),
-        {"tasks_unfinished"},
-    ),
-    "reconcile.unpublished_since": (
-        lambda fetch: reconcile.unpublished_since(
-            fetch, WorkQueue("emails", Priority.HIGH), destinations=["emails.high", "tasks.retry.high.5"]
+    "reconcile.find_passed_over": (
+        lambda fetch: reconcile.find_passed_over(
+            fetch, WorkQueue("emails", Priority.HIGH), after=UUID(int=0), until=IDS[99], before=NOON, limit=1_000
         ),
+        {"tasks_unfinished"},
+    ),
+    "reconcile.resend": (lambda fetch: reconcile.resend(fetch, IDS, before=NOON), {"tasks_pkey"}),
+    "reconcile.unpublished_since": (
+        lambda fetch: reconcile.unpublished_since(fetch, WorkQueue("emails", Priority.HIGH)),
         {"outbox_unpublished"},
+    ),
+    "rescue.lock_lost": (lambda fetch: rescue.lock_lost(fetch, passing_over=[], limit=1_000), {"tasks_pkey"}),
+    "rescue.lock_overdue": (
+        lambda fetch: rescue.lock_overdue(fetch, grace_seconds=60, passing_over=[], limit=1_000),
+        {"tasks_pkey"},
+    ),
+    "rescue.drop_empty_claims": (rescue.drop_empty_claims, {"tasks_pkey"}),
+    "retention.find, succeeded": (find_over(Kind.SUCCEEDED), {"tasks_pkey"}),
+    "retention.find, unsuccessful": (find_over(Kind.UNSUCCESSFUL), {"tasks_unsuccessful"}),
+    "retention.delete, succeeded": (
+        lambda fetch: retention.delete(fetch, Kind.SUCCEEDED, IDS, retention_seconds=60),
+        {"tasks_pkey", "attempts_pkey"},
+    ),
+    "retention.delete, unsuccessful": (
+        lambda fetch: retention.delete(fetch, Kind.UNSUCCESSFUL, IDS, retention_seconds=60),
+        {"tasks_pkey", "attempts_pkey"},
     ),
 }
 KEPT: dict[str, tuple[Call, set[str]]] = {
@@ -294,6 +318,16 @@ async def test_relay_reads_by_its_own_index_although_its_plan_is_of_an_empty_out
     call, _ = KEPT["outbox.lock_batch"]
     found = await explain_kept(plans_settings, call, first="TRUNCATE aftercommit.outbox; ANALYZE aftercommit.outbox")
     assert {node["Index Name"] for node in found if "Index Name" in node} == {"outbox_unpublished"}
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_retention_reads_no_more_than_it_looks_at(kind: Kind, plans_settings: Settings) -> None:
+    statement, arguments = await sent_by(find_over(kind))
+    async with connected(plans_settings, FRESH_PLANS) as connection:
+        found = nodes(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments))
+    read = [node for node in found if node.get("Relation Name") == "tasks"]
+    assert sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in read) <= task_pruner.BATCH
+    assert sum(node["Actual Rows"] for node in read) > 0
 
 
 async def test_rescuer_records_by_index_too(plans_settings: Settings) -> None:

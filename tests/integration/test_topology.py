@@ -178,7 +178,7 @@ async def test_problem_and_difference_are_logged_once(service: Service, connecti
     keeper = TopologyKeeper(Declarer(connection, service.settings), interval_seconds=30)
     with capture_logs() as logs:
         for _ in range(3):
-            await keeper.tick()
+            await keeper.run_once()
     told = [(log["event"], log.get("queue")) for log in logs if log["event"].startswith("queue_")]
     assert told == [("queue_unusable", "tasks.high"), ("queue_tuning_differs", "tasks.low")]
 

@@ -1,2 +1,2 @@
-"""What keeps the house: the topology, tasks that fall due, that were lost with their worker, or whose message was
-lost; keys whose time is over. Any number of replicas."""
+"""Periodic services: they declare the queues, send out due tasks, rescue tasks of lost workers, send again tasks whose
+message vanished, and delete tasks and keys whose time is over. Any number of replicas may run."""

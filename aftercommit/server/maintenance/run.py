@@ -1,43 +1,81 @@
 """The root of the maintenance process."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.inspection import Inspector
 from aftercommit.core.settings import Settings
-from aftercommit.db.database import Database, DatabaseConnection
+from aftercommit.db.database import FRESH_PLANS, Database, DatabaseConnection
+from aftercommit.db.retention import Kind
 from aftercommit.runtime.notifier import OutboxNotifier
 from aftercommit.runtime.poll import poll
 from aftercommit.runtime.role import run_role
-from aftercommit.server.maintenance.pruner import Pruner
+from aftercommit.server.maintenance import task_pruner
+from aftercommit.server.maintenance.idempotency_key_pruner import IdempotencyKeyPruner
 from aftercommit.server.maintenance.reconciler import Reconciler
 from aftercommit.server.maintenance.rescuer import Rescuer
 from aftercommit.server.maintenance.scheduler import Scheduler
+from aftercommit.server.maintenance.task_pruner import TaskPruner
 from aftercommit.server.maintenance.topology_keeper import TopologyKeeper
+
+Run = Callable[[], Awaitable[float]]
 
 
 async def maintain(settings: Settings, stopping: asyncio.Event) -> None:
     """Run every service until ``stopping``; a batch under way is finished first."""
     database = Database(settings, application="maintenance")
-    connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-maintenance")
     notifier = OutboxNotifier(DatabaseConnection(settings, application="maintenance"))
-    inspector = Inspector(connection)
-    services = {
-        "topology": TopologyKeeper(
-            Declarer(connection, settings), interval_seconds=settings.topology_interval_seconds
-        ).tick,
-        "schedule": Scheduler(database, notifier, interval_seconds=settings.scheduler_interval_seconds).tick,
-        "rescue": Rescuer(database, notifier, settings).tick,
-        "reconcile": Reconciler(database, notifier, inspector, settings).tick,
-        "prune": Pruner(database, interval_seconds=settings.prune_interval_seconds).tick,
-    }
-    async with asyncio.TaskGroup() as group:
+    broker = BrokerConnection(settings.rabbitmq_url, name="aftercommit-maintenance")
+    deletions = DatabaseConnection(
+        settings, application="maintenance", seconds=task_pruner.STATEMENT_SECONDS, planning=FRESH_PLANS
+    )
+    services = _services(settings, database=database, notifier=notifier, broker=broker, deletions=deletions)
+    async with deletions, asyncio.TaskGroup() as group:
         group.create_task(notifier.run(stopping))
-        for name, tick in services.items():
-            group.create_task(poll(name, tick, stopping=stopping))
-    await connection.close()
+        running = {
+            name: group.create_task(poll(name, run_once, stopping=stopping)) for name, run_once in services.items()
+        }
+        await stopping.wait()
+        running["prune_tasks"].cancel()  # a statement of it may take long, and leaves nothing half done
+    await broker.close()
     await database.close()
+
+
+def _services(
+    settings: Settings,
+    *,
+    database: Database,
+    notifier: OutboxNotifier,
+    broker: BrokerConnection,
+    deletions: DatabaseConnection,
+) -> Mapping[str, Run]:
+    rescuer = Rescuer(
+        database,
+        notifier,
+        interval_seconds=settings.rescue_interval_seconds,
+        overdue_seconds=settings.rescue_overdue_seconds,
+    )
+    pruner = TaskPruner(
+        deletions,
+        retention_seconds={
+            Kind.SUCCEEDED: settings.retention_succeeded_seconds,
+            Kind.UNSUCCESSFUL: settings.retention_failed_seconds,
+        },
+        tasks_per_second=settings.retention_tasks_per_second,
+        interval_seconds=settings.prune_interval_seconds,
+        summary_seconds=settings.log_summary_seconds,
+    )
+    topology_keeper = TopologyKeeper(Declarer(broker, settings), interval_seconds=settings.topology_interval_seconds)
+    return {
+        "topology": topology_keeper.run_once,
+        "schedule": Scheduler(database, notifier, interval_seconds=settings.scheduler_interval_seconds).run_once,
+        "rescue": rescuer.run_once,
+        "reconcile": Reconciler(database, notifier, Inspector(broker), settings).run_once,
+        "prune_keys": IdempotencyKeyPruner(database, interval_seconds=settings.prune_interval_seconds).run_once,
+        "prune_tasks": pruner.run_once,
+    }
 
 
 def main() -> None:

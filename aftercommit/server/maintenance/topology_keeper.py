@@ -1,4 +1,4 @@
-"""Declares the queues, again and again: whatever vanished comes back by itself."""
+"""Declares the queues again and again, so that a queue that vanished comes back by itself."""
 
 from aftercommit.broker.declaration import Declarer
 
@@ -8,7 +8,7 @@ class TopologyKeeper:
         self._declarer = declarer
         self._interval_seconds = interval_seconds
 
-    async def tick(self) -> float:
+    async def run_once(self) -> float:
         """Declare everything; what cannot be used is logged, and does not stop the rest. Raises BrokerUnavailable."""
         await self._declarer.declare()
         return self._interval_seconds

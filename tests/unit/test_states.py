@@ -1,41 +1,8 @@
-"""The states and the ways between them, walked at random."""
+"""The table of states. That the statements keep to it is shown by ``test_states_in_sql.py``."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aftercommit.core.states import FINAL, SOURCES, UNFINISHED, WAITING, Event, Status, target
-
-STEPS = st.lists(st.tuples(st.sampled_from(Event), st.booleans()), max_size=40)
-FIRST = st.sampled_from([Status.SCHEDULED, Status.QUEUED])
-
-
-def is_final(status: Status) -> bool:
-    return status in FINAL
-
-
-@given(FIRST, STEPS)
-def test_final_state_is_left_by_a_resubmit_only_when_any_legal_path_is_walked(
-    status: Status, steps: list[tuple[Event, bool]]
-) -> None:
-    for event, failed in steps:
-        if status not in SOURCES[event]:
-            continue
-        reached = target(event, status, failed=failed)
-        assert not is_final(status) or event is Event.RESUBMIT
-        assert not is_final(reached) or event in {Event.SUCCEED, Event.FAIL, Event.CANCEL, Event.COMPLETE}
-        status = reached
-
-
-@given(FIRST, STEPS)
-def test_task_runs_only_after_a_claim_when_any_legal_path_is_walked(
-    status: Status, steps: list[tuple[Event, bool]]
-) -> None:
-    for event, failed in steps:
-        if status in SOURCES[event]:
-            reached = target(event, status, failed=failed)
-            assert (reached is Status.RUNNING) == (event is Event.CLAIM)
-            status = reached
 
 
 @pytest.mark.parametrize(

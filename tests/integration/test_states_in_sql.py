@@ -1,0 +1,174 @@
+"""Every statement that moves tasks, run against every state in a real database and compared with ``core/states.py``.
+
+SQL changes the states, so that is where the arrows of the design must hold. A statement that this test does not know is
+found by its text.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+
+import aftercommit.db
+from aftercommit.core.outcomes import Ending, Outcome
+from aftercommit.core.retries import Delay
+from aftercommit.core.states import FINAL, SOURCES, WAITING, Event, Status, target
+from aftercommit.core.task_ref import TaskRef
+from aftercommit.db import claims, reconcile, record, retention, schedule, steering
+from aftercommit.db.database import Database, DatabaseConnection, Fetch
+from aftercommit.db.retention import Kind
+from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.server.maintenance.rescuer import Rescuer
+from tests.integration.rows import add_tasks, add_worker, ids
+from tests.integration.service import Service
+
+WORKER: Final = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a statement does to one task. ``event`` is the arrow that it draws; None: it must change no state."""
+
+    run: Callable[[Fetch, UUID], Awaitable[Any]]
+    event: Event | None
+    failed: bool = False
+
+
+def recording(ending: Ending, **fields: Any) -> Callable[[Fetch, UUID], Awaitable[Any]]:
+    def run(fetch: Fetch, task_id: UUID) -> Awaitable[Any]:
+        outcome = Outcome(task_id=task_id, attempt=1, worker=WORKER, ending=ending, **fields)
+        return record.record(fetch, [outcome])
+
+    return run
+
+
+def completing(*, result: str | None = None, error: str | None = None) -> Callable[[Fetch, UUID], Awaitable[Any]]:
+    return lambda fetch, task_id: steering.complete(fetch, task_id, result=result, error=error, reason="by hand")
+
+
+async def resend(fetch: Fetch, task_id: UUID) -> None:
+    await reconcile.resend(fetch, [task_id], before=datetime.now(UTC) + timedelta(hours=1))
+
+
+ERROR: Final = '{"type": "Test", "message": "no luck", "traceback": null}'
+MOVES: Final[dict[str, Move]] = {
+    "claim": Move(
+        lambda fetch, task_id: claims.claim(fetch, [TaskRef(task_id, 1)], worker="another", claim_id=task_id),
+        Event.CLAIM,
+    ),
+    "record a success": Move(recording(Event.SUCCEED, result="1"), Event.SUCCEED),
+    "record a failure": Move(recording(Event.FAIL, error=ERROR, reason="no luck"), Event.FAIL),
+    "record a release": Move(recording(Event.RELEASE, error=ERROR), Event.RELEASE),
+    "record a retry by the broker": Move(recording(Event.RETRY, error=ERROR, delay=Delay(5, True)), Event.RETRY),
+    "record a retry by the scheduler": Move(recording(Event.RETRY, error=ERROR, delay=Delay(7, False)), Event.RETRY),
+    "cancel": Move(steering.cancel, Event.CANCEL),
+    "complete as a success": Move(completing(result="1"), Event.COMPLETE),
+    "complete as a failure": Move(completing(error=ERROR), Event.COMPLETE, failed=True),
+    "resubmit": Move(steering.resubmit, Event.RESUBMIT),
+    "send_due": Move(lambda fetch, _: schedule.send_due(fetch, limit=10), Event.FALL_DUE),
+    "resend": Move(resend, None),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+async def test_statement_draws_the_design_s_arrow_or_none(name: str, service: Service) -> None:
+    move = MOVES[name]
+    due_seconds_ago = 5.0 if move.event is Event.FALL_DUE else None
+    async with DatabaseConnection(service.settings, application="test") as connection:
+        for source in Status:
+            task_id = await the_only_task(service, source, worker=WORKER, due_seconds_ago=due_seconds_ago)
+            before = await row_of(service)
+            await move.run(connection.fetch, task_id)
+            after = await row_of(service)
+            if move.event is None:
+                assert after["status"] == source
+            elif source in SOURCES[move.event]:
+                assert after["status"] == target(move.event, source, failed=move.failed), source
+                check_kept_invariants(after)
+            else:
+                assert after == before, source
+                assert await service.query("SELECT id FROM aftercommit.outbox") == [], source
+
+
+@pytest.mark.parametrize(
+    ("max_retries", "event"), [(3, Event.RETRY), (0, Event.FAIL)], ids=["with retries left", "with none left"]
+)
+async def test_rescue_draws_the_design_s_arrow_or_none(max_retries: int, event: Event, service: Service) -> None:
+    database = Database(service.settings, application="test")
+    notifier = OutboxNotifier(DatabaseConnection(service.settings, application="test"))
+    rescuer = Rescuer(database, notifier, interval_seconds=1, overdue_seconds=1)
+    for source in Status:
+        await the_only_task(service, source, worker="gone")
+        await add_worker(service, "gone", alive=False, max_retries=max_retries)
+        await service.query(
+            "INSERT INTO aftercommit.claims (id, worker, task_ids) SELECT id, 'gone', ARRAY[id] FROM aftercommit.tasks"
+            " ON CONFLICT DO NOTHING"
+        )
+        await rescuer.run_once()
+        after = await row_of(service)
+        assert after["status"] == (target(event, source) if source in SOURCES[event] else source), source
+        check_kept_invariants(after)
+    await database.close()
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_retention_deletes_none_but_final_tasks_of_its_kind(kind: Kind, service: Service) -> None:
+    async with DatabaseConnection(service.settings, application="test") as connection:
+        for source in Status:
+            task_id = await the_only_task(service, source, worker=WORKER, finished_seconds_ago=10)
+            deleted = await retention.delete(connection.fetch, kind, [task_id], retention_seconds=5)
+            of_kind = (source is Status.SUCCEEDED) == (kind is Kind.SUCCEEDED)
+            assert deleted == (source in FINAL and of_kind), source
+            assert len(await service.query("SELECT id FROM aftercommit.tasks")) == 1 - deleted, source
+
+
+async def the_only_task(service: Service, status: Status, **fields: Any) -> UUID:
+    await service.query(
+        "TRUNCATE aftercommit.tasks, aftercommit.attempts, aftercommit.outbox, aftercommit.claims, aftercommit.workers"
+    )
+    (task_id,) = ids(1)
+    await add_tasks(service, [task_id], status, **fields)
+    return task_id
+
+
+async def row_of(service: Service) -> dict[str, Any]:
+    (row,) = await service.query(
+        "SELECT status, dispatch, attempt, uncharged, worker, enqueued, queued_at, due_at, finished_at,"
+        " error IS NOT NULL AS failed FROM aftercommit.tasks"
+    )
+    return dict(row._mapping)
+
+
+def check_kept_invariants(row: dict[str, Any]) -> None:
+    """What the partial indexes take for granted."""
+    assert (row["finished_at"] is not None) == (row["status"] in FINAL)
+    if row["status"] in FINAL:
+        assert row["failed"] == (row["status"] != Status.SUCCEEDED)
+        assert row["enqueued"]
+    if not row["enqueued"]:
+        assert row["status"] in WAITING
+        assert row["due_at"] is not None
+
+
+CHANGE: Final = re.compile(r"UPDATE aftercommit\.tasks\b(?:(?!WHERE).)*\bstatus =", re.DOTALL)
+
+
+def test_every_statement_that_changes_a_status_is_tried_above() -> None:
+    """A new one needs a line in ``MOVES``. ``steering`` has three; that of ``record`` serves all endings."""
+    modules = Path(aftercommit.db.__file__).parent.glob("*.py")
+    counts = {module.stem: len(CHANGE.findall(module.read_text())) for module in modules}
+    assert {name: count for name, count in counts.items() if count} == {
+        "claims": 1,
+        "record": 1,
+        "schedule": 1,
+        "steering": 3,
+    }
+
+
+def test_every_event_is_drawn_by_a_statement() -> None:
+    assert {move.event for move in MOVES.values()} - {None} == set(Event)
