@@ -46,7 +46,7 @@ def a_claimed_task(**changes: Any) -> ClaimedTask:
         "max_retries": None,
         "timeout_seconds": None,
         "tags": [],
-        "payload": {},
+        "payload": "{}",
         "queued_at": NOW,
         "created_at": NOW,
         "started_at": NOW,

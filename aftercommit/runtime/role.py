@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import gc
+import itertools
 import logging
 import os
 import signal
@@ -59,9 +60,11 @@ def _spare_the_collector() -> None:
 async def _supervise(role: Role, settings: Settings) -> None:
     stopping = asyncio.Event()
     main = asyncio.current_task()
+    signals = itertools.count(1)
 
     def on_signal() -> None:
-        if stopping.is_set() and main is not None:
+        # A role may be stopping by itself: the first signal does not cut that short.
+        if next(signals) > 1 and main is not None:
             main.cancel()
         stopping.set()
 
