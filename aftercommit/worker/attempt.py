@@ -77,8 +77,9 @@ class AttemptClock:
 class Attempt:
     """A claimed task that this worker runs.
 
-    ``recorded``: the handler's own transaction recorded the outcome. ``thread`` is what a sync handler runs in; it may
-    outlive the attempt. ``ended``: the outcome is decided. ``waits_for`` names the place that the attempt waits for.
+    ``begun``: the handler may have begun. ``cleans_up``: the handler hears of a cancel. ``thread`` is what a sync
+    handler runs in; it may outlive the attempt. ``ended``: the outcome is decided. ``recorded``: the handler's own
+    transaction recorded it.
     """
 
     def __init__(self, task: ClaimedTask) -> None:
@@ -87,8 +88,8 @@ class Attempt:
         self.cancel_reason: CancelReason | None = None
         self.runner: asyncio.Task[Any] | None = None
         self.thread: asyncio.Future[Any] | None = None
-        self.waits_for: str | None = None
         self.begun = False
+        self.cleans_up = False
         self.ended = False
         self.recorded = False
 

@@ -17,7 +17,7 @@ from aftercommit.db.database import Connect, DatabaseConnection
 from aftercommit.runtime.poll import poll
 from aftercommit.worker.fetcher import Fetcher, Offer
 from aftercommit.worker.heartbeat import Heartbeat
-from aftercommit.worker.postponed import Postponed
+from aftercommit.worker.postponed import FIRST_WAIT_SECONDS, Postponed
 from aftercommit.worker.recorder import Recorder
 from aftercommit.worker.slots import Slots
 from aftercommit.worker.statistics import Statistics
@@ -88,7 +88,8 @@ class Claimer:
     async def _claim_all(self, connection: DatabaseConnection, stopping: asyncio.Event) -> float:
         while not stopping.is_set() and (claim := self._next_claim()) is not None:
             await self._claim(connection, claim)
-        return self._locked.seconds_until_next(IDLE_SECONDS)
+        # What is due already waits for a slot or a lease.
+        return max(self._locked.seconds_until_next(IDLE_SECONDS), FIRST_WAIT_SECONDS)
 
     def _next_claim(self) -> Claim | None:
         """A claim whose answer was lost comes first, then rows that were locked, then what the fetcher has."""

@@ -105,6 +105,7 @@ class Executor:
 
     async def _call(self, handler: Handler, arguments: dict[str, Any], attempt: Attempt) -> Any:
         if handler.is_async:
+            attempt.cleans_up = True
             return await handler.function(**arguments)
         with self._threads.call(handler.function, arguments) as attempt.thread:
             return await asyncio.shield(attempt.thread)

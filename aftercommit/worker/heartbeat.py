@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 from uuid_utils.compat import uuid4
 
-from aftercommit.core.errors import DatabaseUnavailable
+from aftercommit.core.errors import DatabaseTimeout, DatabaseUnavailable
 from aftercommit.core.settings import Settings
 from aftercommit.db import leases
 from aftercommit.db.database import DatabaseConnection
@@ -126,7 +126,7 @@ class Heartbeat:
     async def _give_back(self, connection: DatabaseConnection, name: str) -> None:
         try:
             await leases.close(connection.fetch, name)
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, DatabaseTimeout) as error:
             # It lapses by itself, and nothing runs under it.
             log.debug("lease_not_given_back", worker=name, error=error.detail)
 

@@ -51,14 +51,12 @@ class Places:
         noted: list[asyncio.Event] = []
         showing = loop.call_later(SHOWN_AFTER_SECONDS, lambda: noted.append(self._start_times.note(attempt)))
         self.waiting += 1
-        attempt.waits_for = self._kind
         try:
             with attempt.clock.stopped():
                 await self._free.acquire()
         finally:
             showing.cancel()
             self.waiting -= 1
-            attempt.waits_for = None
         waited = loop.time() - began
         if waited > LONG_WAIT_SECONDS:
             log.info("attempt_waited", task_id=attempt.task.id, waited_for=self._kind, seconds=round(waited, 1))

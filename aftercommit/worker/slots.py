@@ -67,14 +67,15 @@ class Slots:
     async def drain(self, seconds: float) -> None:
         """End all attempts within ``seconds``.
 
-        They may finish; in the last CLEANUP_PART of the time those that can be are cancelled, and may clean up; what
-        still runs then is released. None of this is charged. What only waits for its start is released at once.
+        They may finish. Async handlers are cancelled when CLEANUP_PART of the time is left, and may clean up; threads
+        and processes, which hear of no cancel, have the whole time. What runs even then is released, and an attempt
+        that only waits for its start is released at once. None of this is charged.
         """
         self._cancel(attempt for attempt in self._attempts if not attempt.begun)
         await self._wait(seconds * (1 - CLEANUP_PART))
-        # A thread cannot be cancelled: it has the whole time to return.
-        self._cancel(attempt for attempt in self._attempts if attempt.thread is None)
+        self._cancel(attempt for attempt in self._attempts if attempt.cleans_up)
         await self._wait(seconds * CLEANUP_PART)
+        self._cancel(self._attempts)
         for attempt in self._attempts:
             self._end(attempt, outcome_policy.cancelled(attempt.task, CancelReason.SHUTDOWN))
 

@@ -13,8 +13,8 @@ def test_waits_double_up_to_a_bound() -> None:
 
 
 async def test_items_are_handed_out_when_their_wait_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postponed, "_now", lambda: now)
     now = 100.0
+    monkeypatch.setattr(postponed, "_now", lambda: now)
     waiting: Postponed[str] = Postponed()
     assert waiting.seconds_until_next(60) == 60
     waiting.add("late", tries=3)
