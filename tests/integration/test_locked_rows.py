@@ -15,10 +15,11 @@ from tests.integration.service import Api, Service
 
 
 @asynccontextmanager
-async def locked(service: Service, task_id: str) -> AsyncIterator[None]:
-    """Hold the row of a task, as a forgotten psql does."""
+async def locked(service: Service, *task_ids: str) -> AsyncIterator[None]:
+    """Hold the rows of tasks, as a forgotten psql does."""
     async with service.engine.begin() as elsewhere:
-        await elsewhere.exec_driver_sql("SELECT FROM aftercommit.tasks WHERE id = $1 FOR UPDATE", (UUID(task_id),))
+        for task_id in task_ids:
+            await elsewhere.exec_driver_sql("SELECT FROM aftercommit.tasks WHERE id = $1 FOR UPDATE", (UUID(task_id),))
         yield
 
 
@@ -40,18 +41,20 @@ async def test_outcomes_of_others_are_recorded_although_one_row_is_locked(api: A
     await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.claims)", seconds=5)
 
 
-async def test_others_are_claimed_although_one_row_is_locked_and_it_is_claimed_when_it_is_free(
+async def test_others_are_claimed_although_rows_are_locked_and_those_are_claimed_when_they_are_free(
     api: Api, service: Service
 ) -> None:
-    first = await api.submit("echo")
-    async with locked(service, first["id"]):
-        await service.worker()
+    """With two slots the worker claims one task at a time, on each of two connections: both meet a locked row."""
+    first = [(await api.submit("echo"))["id"] for _ in range(2)]
+    async with locked(service, *first):
+        await service.worker(worker_concurrency=2)
         await api.submit_batch([{"type": "echo"} for _ in range(20)])
-        await service.until("SELECT count(*) = 20 FROM aftercommit.tasks WHERE status = 'succeeded'", seconds=12)
-        assert (await api.get(first["id"]))["status"] == "queued"
-    # No maintenance runs: the worker kept the message.
-    done = await api.get(first["id"], wait=10)
-    assert (done["status"], done["attempt"], done["dispatch"]) == ("succeeded", 1, 1)
+        await service.until("SELECT count(*) = 20 FROM aftercommit.tasks WHERE status = 'succeeded'", seconds=15)
+        assert [(await api.get(task_id))["status"] for task_id in first] == ["queued", "queued"]
+    for task_id in first:
+        # No maintenance runs: the worker kept the messages.
+        done = await api.get(task_id, wait=15)
+        assert (done["status"], done["attempt"], done["dispatch"]) == ("succeeded", 1, 1)
 
 
 @pytest.fixture
