@@ -1,4 +1,4 @@
-"""What a handler may know about the attempt it runs in."""
+"""What a handler may know about the attempt that it runs in."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Context:
     """Given to a handler that has a parameter annotated ``Context``.
 
-    ``attempt`` grows by one with each execution; ``deadline`` is when this attempt's timeout strikes (UTC);
-    ``logger`` is a structlog logger that carries task_id, type, queue and attempt.
+    ``attempt`` grows by one with each execution. ``deadline`` is when this attempt's timeout strikes (UTC); it moves by
+    the time that ``transaction`` waits for a free connection. ``logger`` is a structlog logger that carries task_id,
+    type, queue and attempt.
     """
 
     task_id: UUID
@@ -33,5 +34,9 @@ class Context:
 
     A session on the service's database whose commit is the task's completion. It is committed when the handler
     returns; if the handler fails, or the task was given to another worker meanwhile, nothing of it is kept. So its
-    writes happen exactly once.
+    writes happen exactly once. Use ``session.flush()`` and ``session.begin_nested()``: ``commit``, ``rollback``,
+    ``begin`` and ``close`` are refused with RuntimeError.
+
+    A worker has WORKER_TRANSACTION_POOL connections for all its handlers; waiting for a free one does not count against
+    the timeout. A statement may take WORKER_TRANSACTION_STATEMENT_SECONDS.
     """

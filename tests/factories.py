@@ -6,7 +6,15 @@ from typing import Any
 from uuid import UUID
 
 from aftercommit import Context
+from aftercommit.broker.consumer import Delivery
+from aftercommit.core.settings import Settings
 from aftercommit.db.claims import ClaimedTask
+from aftercommit.db.database import DatabaseConnection
+from aftercommit.worker.executor import Executor
+from aftercommit.worker.handler_threads import HandlerThreads
+from aftercommit.worker.handler_transaction import HandlerTransactions
+from aftercommit.worker.registry import Handlers
+from aftercommit.worker.start_times import StartTimes
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -46,9 +54,24 @@ def a_claimed_task(**changes: Any) -> ClaimedTask:
         "max_retries": None,
         "timeout_seconds": None,
         "tags": [],
-        "payload": {},
+        "payload": "{}",
         "queued_at": NOW,
         "created_at": NOW,
         "started_at": NOW,
     }
     return ClaimedTask(**fields | changes)
+
+
+def an_executor(
+    handlers: Handlers, *, settings: Settings | None = None, threads: HandlerThreads | None = None
+) -> Executor:
+    """One that nobody gave a database: for handlers that open no transaction."""
+    settings = settings or Settings(_env_file=None)
+    start_times = StartTimes(DatabaseConnection(settings, application="test"))
+    transactions = HandlerTransactions(settings, application="test", size=1, start_times=start_times)
+    threads = threads or HandlerThreads(settings.worker_concurrency)
+    return Executor(handlers, settings, transactions=transactions, threads=threads, processes=None)
+
+
+def never_malformed(delivery: Delivery, reason: str) -> None:
+    raise AssertionError(f"{delivery.work_queue}: {reason}")

@@ -1,11 +1,20 @@
 """How an attempt ended: decided once, and written as it is."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 from uuid import UUID
 
 from aftercommit.core.retries import Delay
 from aftercommit.core.states import Event
+
+
+class CancelReason(StrEnum):
+    """Why a worker cancels an attempt that it runs. The reason, not the cancelling, decides the outcome."""
+
+    SHUTDOWN = "shutdown"
+    LEASE_LOST = "lease_lost"
+
 
 Ending = Literal[Event.SUCCEED, Event.RETRY, Event.FAIL, Event.RELEASE]
 

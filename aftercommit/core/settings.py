@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     worker_lease_renew_seconds: Duration = 3.0
     worker_shutdown_seconds: Duration = 25.0
     worker_max_result_bytes: PositiveInt = 1_048_576
+    worker_transaction_pool: Annotated[int, Field(ge=1, le=1_000)] = 10
+    worker_transaction_statement_seconds: Annotated[float, Field(ge=1, le=86_400)] = 25.0
 
     api_host: str = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65_535)] = 8000

@@ -1,10 +1,9 @@
 """The claim: waiting tasks become running ones, for one worker."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from aftercommit.core import states
@@ -16,8 +15,12 @@ from aftercommit.db.database import Fetch
 
 @dataclass(slots=True, kw_only=True)
 class ClaimedTask:
-    """A task that this worker now runs. ``charged`` counts the attempts, this one included, against max_retries;
-    ``suspect``: it may be what took its workers down before."""
+    """A task that this worker now runs.
+
+    ``charged`` counts the attempts, this one included, against max_retries. ``suspect``: the task may be what took its
+    workers down before. ``payload`` is JSON text: whoever runs the task reads it, so that a payload that cannot be read
+    is the failure of that task alone.
+    """
 
     claim_id: UUID
     worker: str
@@ -35,52 +38,86 @@ class ClaimedTask:
     queued_at: datetime
     started_at: datetime
     suspect: bool
-    payload: dict[str, Any]
+    payload: str
+
+    @property
+    def ref(self) -> TaskRef:
+        """What the message said that led to this claim."""
+        return TaskRef(self.id, self.dispatch)
 
 
-# The order of the inner query is the order in which the rows are locked. The fence is looked at again for a row that
-# somebody else changed meanwhile. It stands in a CASE, through which the planner cannot look: it would take running
-# tasks for as rare as they are in the whole table, and read all of that to find them.
+# The fence. Postgres checks it again on a row that somebody changed since the statement began. It stands in a CASE,
+# through which the planner cannot look: it would take running tasks for as rare as they are in the whole table, and
+# read all of that to find them.
+_CLAIMABLE: Final = f"""CASE WHEN t.dispatch = ref.dispatch
+    THEN t.status = ANY($4::text[]) OR (t.status = '{Status.RUNNING}' AND t.worker = $3) END"""
+
+_REFS: Final = "unnest($1::uuid[], $2::int[]) AS ref (id, dispatch)"
+
 _CLAIM: Final = f"""
-    WITH claimed AS (
+    WITH free AS (
+        SELECT t.id FROM {_REFS} JOIN aftercommit.tasks t ON t.id = ref.id
+        WHERE {_CLAIMABLE}
+        ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
+    ), claimed AS (
         UPDATE aftercommit.tasks t
         SET attempt = t.attempt + (t.status <> '{Status.RUNNING}')::int,
             status = '{Status.RUNNING}', worker = $3, started_at = now(),
             first_started_at = coalesce(t.first_started_at, now()), due_at = NULL
-        FROM (
-            SELECT id, dispatch FROM unnest($1::uuid[], $2::int[]) AS u (id, dispatch) ORDER BY id
-        ) AS ref
-        WHERE t.id = ref.id AND CASE WHEN t.dispatch = ref.dispatch
-            THEN t.status = ANY($4::text[]) OR (t.status = '{Status.RUNNING}' AND t.worker = $3) END
+        FROM free WHERE t.id = free.id
         RETURNING t.id, t.dispatch, t.type, t.queue, t.priority, t.attempt, t.attempt - t.uncharged AS charged,
             t.max_retries, t.timeout_seconds, t.tags, t.created_at, t.queued_at, t.started_at,
             coalesce(t.error ->> 'type' IN {SUSPICIOUS}, false) AS suspect, t.payload
     ), held AS (
-        INSERT INTO aftercommit.claims (id, worker, task_ids)
+        INSERT INTO aftercommit.claims AS c (id, worker, task_ids)
             SELECT $5, $3, array_agg(id) FROM claimed HAVING count(*) > 0
-        ON CONFLICT (id) DO NOTHING
+        ON CONFLICT (id) DO UPDATE
+            SET task_ids = ARRAY(SELECT unnest(c.task_ids) UNION SELECT unnest(excluded.task_ids))
     )
     SELECT * FROM claimed
 """
 
+_FIND_CLAIMABLE: Final = f"""
+    SELECT t.id, t.dispatch FROM {_REFS} JOIN aftercommit.tasks t ON t.id = ref.id WHERE {_CLAIMABLE}
+"""
+
+_FORGET: Final = "DELETE FROM aftercommit.claims WHERE id = ANY($1::uuid[])"
+
 
 async def claim(fetch: Fetch, refs: Sequence[TaskRef], *, worker: str, claim_id: UUID) -> list[ClaimedTask]:
-    """Claim the tasks that still wait for exactly these dispatches; the others are stale.
+    """Claim the tasks that still wait for exactly these dispatches.
 
-    The row ``claim_id`` of ``claims`` lists them until their outcomes are recorded, for the rescuer.
+    What is not among the claimed is stale, or somebody else holds its row locked: the claim skips such rows instead of
+    waiting for them, and ``find_claimable`` tells which they are.
+
+    The row ``claim_id`` of ``claims`` lists the claimed tasks until their outcomes are recorded, for the rescuer.
 
     Locks the rows in id order, by primary key. A task that already runs for this very worker is claimed again,
     uncounted: the commit of an earlier claim went through although its answer was lost. The caller therefore asks
     again with the same ``claim_id``, and keeps back the tasks that it really runs or is about to claim.
     """
-    rows = await fetch(
-        _CLAIM,
+    rows = await fetch(_CLAIM, *_arguments(refs, worker), claim_id)
+    return [ClaimedTask(claim_id=claim_id, worker=worker, **row) for row in rows]
+
+
+async def find_claimable(fetch: Fetch, refs: Collection[TaskRef], *, worker: str) -> set[TaskRef]:
+    """Those of ``refs`` that ``claim`` would claim: right after a claim that skipped them, their rows are locked.
+
+    Locks nothing; reads by primary key.
+    """
+    rows = await fetch(_FIND_CLAIMABLE, *_arguments(refs, worker))
+    return {TaskRef(row["id"], row["dispatch"]) for row in rows}
+
+
+async def forget(fetch: Fetch, claim_ids: Sequence[UUID]) -> None:
+    """Delete the rows of claims of which every outcome is recorded. Locks them by primary key."""
+    await fetch(_FORGET, claim_ids)
+
+
+def _arguments(refs: Collection[TaskRef], worker: str) -> tuple[object, ...]:
+    return (
         [ref.task_id for ref in refs],
         [ref.dispatch for ref in refs],
         worker,
         states.SOURCES[Event.CLAIM],
-        claim_id,
     )
-    return [
-        ClaimedTask(claim_id=claim_id, worker=worker, **{**row, "payload": json.loads(row["payload"])}) for row in rows
-    ]

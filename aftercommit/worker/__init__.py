@@ -1,4 +1,2 @@
-"""A worker: it consumes refs, claims the tasks, runs their handlers and records what came of it.
-
-``fetcher`` (lanes of deliveries, fair turns) → ``worker`` (claims for free slots) → ``executor`` → ``recorder``.
-"""
+"""A worker: ``fetcher`` (messages wait here) → ``claimer`` (claims for free slots) → ``slots`` → ``executor`` (runs one
+attempt) → ``recorder`` (writes the outcomes). ``heartbeat`` keeps the lease meanwhile."""

@@ -1,24 +1,21 @@
 """Runs one claimed task: its handler, with timeout, cancellation and context."""
 
 import asyncio
-import contextvars
-import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import json
 from datetime import timedelta
 from typing import Any, Final, NoReturn
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from aftercommit import Context, Fail, Handler
+from aftercommit import Context, Fail, Handler, InvalidPayload
 from aftercommit.core import json_text
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.settings import Settings
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.worker import outcome_policy
-from aftercommit.worker.handler_transaction import HandlerTransaction
+from aftercommit.worker.attempt import Attempt
+from aftercommit.worker.handler_threads import HandlerThreads, ThreadsExhausted
+from aftercommit.worker.handler_transaction import HandlerTransaction, HandlerTransactions
 from aftercommit.worker.outcome_policy import RetryPolicy
 from aftercommit.worker.process_runner import ProcessRunner
 from aftercommit.worker.registry import Handlers
@@ -34,127 +31,107 @@ class TimedOut(Exception):
     """The handler did not end within its timeout."""
 
 
-class ThreadsExhausted(Exception):
-    """This process cannot start another thread: something leaks them."""
-
-
 MOST_RELEASES: Final = 10
 """A task that was released so often is charged when its transaction loses Postgres once more: it may be the cause."""
 
 
-@dataclass(slots=True)
-class Execution:
-    """One attempt under way.
-
-    ``recorded``: its own transaction recorded it. ``thread`` is what a sync handler runs in; it may outlive the
-    attempt.
-    """
-
-    task: ClaimedTask
-    recorded: bool = False
-    thread: asyncio.Future[Any] | None = None
-
-
 class Executor:
-    """Async handlers run on the loop, sync ones in threads, of which there are as many as slots; handlers that ask for
-    it, and tasks that may be what took a worker down before, run in a process of their own.
-
-    A thread cannot be killed: when a sync handler times out its attempt ends, but its slot stays taken until the
-    function returns. When the process can start no more threads, ``on_exhausted`` is called: only a new one will do.
-    """
+    """Async handlers run on the loop, sync ones in threads; handlers that ask for it, and tasks that may be what took a
+    worker down before, run in a process of their own, unless ``processes`` is None."""
 
     def __init__(
         self,
         handlers: Handlers,
         settings: Settings,
         *,
-        engine: AsyncEngine,
-        isolation: ProcessRunner | None,
-        on_exhausted: Callable[[], None] | None = None,
+        transactions: HandlerTransactions,
+        threads: HandlerThreads,
+        processes: ProcessRunner | None,
     ) -> None:
         self._handlers = handlers
         self._settings = settings
         self._policy = RetryPolicy(settings.max_retries, settings.retry_delays_seconds)
-        self._engine = engine
-        self._isolation = isolation
-        self._on_exhausted = on_exhausted
-        self._threads = ThreadPoolExecutor(settings.worker_concurrency, thread_name_prefix="handler")
+        self._transactions = transactions
+        self._threads = threads
+        self._processes = processes
 
-    async def run(self, execution: Execution) -> Outcome:
-        """Run to the end, whatever the handler does. Cancelled from outside, the attempt is released uncharged."""
-        task = execution.task
-        handler = self._handlers.by_type.get(task.type)
-        transaction = HandlerTransaction(self._engine) if handler is not None and handler.takes_context else None
+    async def run(self, attempt: Attempt) -> Outcome:
+        """Run to the end, whatever the handler does. An attempt that was cancelled and did not return ends as its
+        ``cancel_reason`` says. Raises nothing but CancelledError, when the process itself is torn down."""
+        handler = self._handlers.by_type.get(attempt.task.type)
+        transaction = self._transactions.of(attempt)
         try:
-            return await self._run(handler, execution, transaction)
-        except asyncio.CancelledError as error:
-            if (current := asyncio.current_task()) is not None and current.cancelling():
-                return outcome_policy.released(task, "the worker stopped before the attempt could finish")
-            return self._fail(task, handler, error)
-        except ThreadsExhausted as error:
-            return outcome_policy.released(task, str(error))
+            known = self._require(handler, attempt.task)
+            if self._processes is not None and (known.isolated or attempt.task.suspect):
+                return await self._run_in_process(self._processes, known, attempt)
+            result = await self._run_here(known, attempt, transaction)
+            return await self._complete(attempt, transaction, result)
         except BaseException as error:  # a handler's SystemExit must not end the worker
-            lost_postgres = transaction is not None and error is transaction.outage
-            if lost_postgres and task.attempt - task.charged < MOST_RELEASES:
-                return outcome_policy.released(task, f"its transaction lost Postgres: {error}")
-            return self._fail(task, handler, error)
+            if _is_torn_down(attempt, error):
+                raise
+            return self._judge(error, handler, attempt, transaction)
         finally:
-            if transaction is not None:
-                await transaction.close()
+            await transaction.close()
 
-    async def _run(
-        self, handler: Handler | None, execution: Execution, transaction: HandlerTransaction | None
-    ) -> Outcome:
-        task = execution.task
+    def _require(self, handler: Handler | None, task: ClaimedTask) -> Handler:
         if handler is None:
             have = ", ".join(self._handlers.modules)
             raise UnknownType(f"no handler for {task.type!r} here; this worker has {have}")
-        if self._isolation is not None and (handler.isolated or task.suspect):
-            seconds = self._timeout(task, handler)
-            outcome, execution.recorded = await self._isolation.run(task, timeout_seconds=seconds)
+        return handler
+
+    async def _run_in_process(self, processes: ProcessRunner, handler: Handler, attempt: Attempt) -> Outcome:
+        async with processes.places.hold(attempt):
+            attempt.begun = True
+            attempt.task.started_at = attempt.clock.started_at
+            seconds = self._timeout_seconds(handler, attempt.task)
+            outcome, attempt.recorded = await processes.run(attempt.task, timeout_seconds=seconds)
             return outcome
-        outcome = outcome_policy.succeeded(task, await self._call(handler, execution, transaction))
-        if transaction is not None and transaction.ready:
-            # When the task was given away the outcome goes on to the recorder, where it is refused again, and told.
-            execution.recorded = await transaction.commit(outcome)
-        return outcome
 
-    def _fail(self, task: ClaimedTask, handler: Handler | None, error: BaseException) -> Outcome:
-        own = handler.max_retries if handler else None
-        return outcome_policy.failed(task, error, policy=self._policy, max_retries=own)
-
-    def _timeout(self, task: ClaimedTask, handler: Handler) -> float:
-        return task.timeout_seconds or handler.timeout_seconds or self._settings.task_timeout_seconds
-
-    async def _call(self, handler: Handler, execution: Execution, transaction: HandlerTransaction | None) -> str:
-        task = execution.task
-        seconds = self._timeout(task, handler)
-        context = _context(task, seconds, handler, transaction) if transaction is not None else None
-        arguments = handler.arguments(task.payload, context)
+    async def _run_here(self, handler: Handler, attempt: Attempt, transaction: HandlerTransaction) -> str:
+        """What the handler returned, as JSON text."""
+        attempt.begun = True
+        task, seconds = attempt.task, self._timeout_seconds(handler, attempt.task)
+        context = _context(task, seconds, handler, transaction) if handler.takes_context else None
+        arguments = handler.arguments(_read_payload(task), context)
         try:
             async with asyncio.timeout(seconds) as timer:
-                if handler.is_async:
-                    result = await handler.function(**arguments)
-                else:
-                    execution.thread = self._start_thread(handler, arguments)
-                    result = await asyncio.shield(execution.thread)
+                with attempt.clock.governs(timer, context):
+                    result = await self._call(handler, arguments, attempt)
         except TimeoutError as error:
             if timer.expired():
                 raise TimedOut(f"{task.type} did not end within {seconds:g} s") from error
             raise
         return self._encode(task, result)
 
-    def _start_thread(self, handler: Handler, arguments: dict[str, Any]) -> asyncio.Future[Any]:
-        call = functools.partial(contextvars.copy_context().run, handler.function, **arguments)
-        try:
-            return asyncio.get_running_loop().run_in_executor(self._threads, call)
-        except RuntimeError as error:
-            # The pool has the call in its queue even so, from which no thread may take it later.
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            if self._on_exhausted is None:
-                raise
-            self._on_exhausted()
-            raise ThreadsExhausted(f"the worker cannot start a thread and stops: {error}") from error
+    async def _call(self, handler: Handler, arguments: dict[str, Any], attempt: Attempt) -> Any:
+        if handler.is_async:
+            attempt.cleans_up = True
+            return await handler.function(**arguments)
+        with self._threads.call(handler.function, arguments) as attempt.thread:
+            return await asyncio.shield(attempt.thread)
+
+    async def _complete(self, attempt: Attempt, transaction: HandlerTransaction, result: str) -> Outcome:
+        outcome = outcome_policy.succeeded(attempt.task, result)
+        if transaction.ready:
+            # When the task was given away the outcome goes on to the recorder, where it is refused again, and told.
+            attempt.recorded = await transaction.commit(outcome)
+        return outcome
+
+    def _judge(
+        self, error: BaseException, handler: Handler | None, attempt: Attempt, transaction: HandlerTransaction
+    ) -> Outcome:
+        task = attempt.task
+        if attempt.cancel_reason is not None:
+            return outcome_policy.cancelled(task, attempt.cancel_reason)
+        if isinstance(error, ThreadsExhausted):
+            return outcome_policy.released(task, str(error))
+        if error is transaction.outage and task.attempt - task.charged < MOST_RELEASES:
+            return outcome_policy.released(task, f"its transaction lost Postgres: {error}")
+        own = handler.max_retries if handler else None
+        return outcome_policy.failed(task, error, policy=self._policy, max_retries=own)
+
+    def _timeout_seconds(self, handler: Handler, task: ClaimedTask) -> float:
+        return task.timeout_seconds or handler.timeout_seconds or self._settings.task_timeout_seconds
 
     def _encode(self, task: ClaimedTask, result: Any) -> str:
         try:
@@ -167,9 +144,23 @@ class Executor:
             raise Fail(f"{task.type} returned {size} bytes of JSON; WORKER_MAX_RESULT_BYTES allows {limit}")
         return text
 
-    def close(self) -> None:
-        """Take no more calls. Those under way go on, and keep their threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+
+def _is_torn_down(attempt: Attempt, error: BaseException) -> bool:
+    """Whether the attempt was cancelled from outside without a reason: the event loop is being closed."""
+    current = asyncio.current_task()
+    outside = current is not None and current.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and attempt.cancel_reason is None and outside
+
+
+def _read_payload(task: ClaimedTask) -> dict[str, Any]:
+    """Raises InvalidPayload for what Postgres takes for JSON and Python cannot read, or what is no object."""
+    try:
+        payload = json.loads(task.payload)
+    except (ValueError, RecursionError) as error:
+        raise InvalidPayload(f"the payload of {task.type} cannot be read: {error}") from None
+    if not isinstance(payload, dict):
+        raise InvalidPayload(f"the payload of {task.type} is not a JSON object")
+    return payload
 
 
 def _context(task: ClaimedTask, seconds: float, handler: Handler, transaction: HandlerTransaction) -> Context:

@@ -1,4 +1,4 @@
-"""All lanes of a worker, and which ring is next."""
+"""The prefetch buffers of a worker, one for each of its work queues, and which of them is served next."""
 
 import asyncio
 import functools
@@ -13,10 +13,11 @@ from aftercommit.worker.prefetch_buffer import Incoming, PrefetchBuffer
 from aftercommit.worker.queue_picker import QueuePicker
 
 Offer = tuple[Incoming, TaskRef]
+"""A ref to claim, and the delivery that it came with."""
 
 
 class Fetcher:
-    """``work`` is set whenever a lane got something."""
+    """``work`` is set whenever a buffer got something."""
 
     def __init__(
         self,
@@ -30,7 +31,7 @@ class Fetcher:
     ) -> None:
         self._connection = connection
         self._picker = QueuePicker(shares)
-        self._lanes = {
+        self._buffers = {
             work_queue: PrefetchBuffer(
                 connection,
                 work_queue,
@@ -43,40 +44,45 @@ class Fetcher:
         }
 
     def take(self, slots: int) -> list[Offer]:
-        """Up to ``slots`` (at least one) free slots' worth of refs, by turns."""
+        """Up to ``slots`` refs, from the work queues in their order or by their weights."""
         offers: list[Offer] = []
-        candidates = {work_queue for work_queue, lane in self._lanes.items() if lane.buffer}
+        candidates = {work_queue for work_queue, buffer in self._buffers.items() if buffer.deliveries}
         while len(offers) < slots and candidates:
-            lane = self._lanes[self._picker.next(candidates)]
-            offers.append(lane.take())
+            buffer = self._buffers[self._picker.next(candidates)]
+            offers.append(buffer.take())
             if len(candidates) == 1 or not self._picker.weighted:
-                # Nobody else has a turn before this lane runs dry.
-                while lane.buffer and len(offers) < slots:
-                    offers.append(lane.take())
-            if not lane.buffer:
-                candidates.discard(lane.work_queue)
-        # In strict order a later lane that had to hand back waits until the earlier ones leave a slot free.
-        if len(offers) < slots or self._picker.weighted:
-            for lane in self._lanes.values():
-                lane.feed()
+                # No other queue has a turn before this one is empty.
+                while buffer.deliveries and len(offers) < slots:
+                    offers.append(buffer.take())
+            if not buffer.deliveries:
+                candidates.discard(buffer.work_queue)
         return offers
+
+    def refill(self, *, free_slots: int) -> None:
+        """Let the buffers receive more, after a ``take`` that left so many slots free.
+
+        In strict order a later work queue that had to hand back waits until the earlier ones leave a slot free.
+        """
+        if free_slots or self._picker.weighted:
+            for buffer in self._buffers.values():
+                buffer.refill()
 
     def put_back(self, offers: Sequence[Offer]) -> None:
         """Undo a ``take``: the refs wait for their turn again, in their order."""
-        for incoming, ring in reversed(offers):
-            self._lanes[incoming.delivery.work_queue].put_back(incoming, ring)
+        for incoming, ref in reversed(offers):
+            self._buffers[incoming.delivery.work_queue].put_back(incoming, ref)
 
     @property
     def buffered(self) -> int:
         """Messages that wait in this worker."""
-        return sum(len(lane.buffer) for lane in self._lanes.values())
+        return sum(len(buffer.deliveries) for buffer in self._buffers.values())
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Consume every lane, each on its own channel, until ``stopping``."""
+        """Consume every work queue, each on its own channel, until ``stopping``."""
         async with asyncio.TaskGroup() as group:
-            for lane in self._lanes.values():
-                tick = functools.partial(lane.consume, stopping)
-                group.create_task(poll(f"consume {lane.work_queue}", tick, stopping=stopping))
+            for buffer in self._buffers.values():
+                tick = functools.partial(buffer.consume, stopping)
+                group.create_task(poll(f"consume {buffer.work_queue}", tick, stopping=stopping))
 
     async def close(self) -> None:
         await self._connection.close()

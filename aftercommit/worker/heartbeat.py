@@ -1,7 +1,8 @@
 """The worker's lease: renewed in a thread of its own, so that a handler that blocks the event loop does not look dead.
 
-The lease is given up here before Postgres lets it lapse: on our clock it ends a part earlier, counted from before the
-renewal was sent. What the worker ran is cancelled then; when Postgres is back it goes on under a new name.
+The worker gives its lease up before Postgres lets it lapse: on the worker's clock the lease ends a part earlier,
+counted from before the renewal was sent. The worker's attempts are cancelled then; when Postgres is back the worker
+goes on under a new name.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from typing import Final
 import structlog
 from uuid_utils.compat import uuid4
 
-from aftercommit.core.errors import DatabaseUnavailable
+from aftercommit.core.errors import DatabaseTimeout, DatabaseUnavailable
 from aftercommit.core.settings import Settings
 from aftercommit.db import leases
 from aftercommit.db.database import DatabaseConnection
@@ -35,26 +36,29 @@ STEP_SECONDS: Final = 0.1
 class Heartbeat:
     """``name`` is the worker's name while it holds a lease, None while it must not start anything.
 
-    ``on_change`` is called on the worker's event loop whenever ``name`` has changed. ``statistics`` go along with each
-    renewal.
+    ``name`` may change several times before the event loop gets to look. ``statistics`` are sent with each renewal.
     """
 
-    def __init__(self, settings: Settings, *, handlers: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, *, handlers: str, statistics: Statistics) -> None:
         self.name: str | None = None
-        self.seconds = settings.worker_lease_seconds
         self._settings = settings
         self._handlers = handlers
-        self._on_change = on_change
-        self.statistics: Final = Statistics()
+        self._statistics = statistics
+        self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
         self._ended = asyncio.Event()
         # In this context, so that the thread's log lines carry the same fields.
         run = functools.partial(contextvars.copy_context().run, self._run)
-        self._thread = threading.Thread(target=run, name="lease", daemon=True)
+        self._thread = threading.Thread(target=run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    async def next_change(self, stopping: asyncio.Event) -> None:
+        """Return when ``name`` has changed since the last call, or at ``stopping``. For one caller."""
+        await first_of(self._changed, stopping)
+        self._changed.clear()
 
     async def close(self) -> None:
         """Give the lease back. The worker must not run anything any more."""
@@ -125,12 +129,12 @@ class Heartbeat:
 
     async def _renew(self, connection: DatabaseConnection, name: str) -> bool:
         seconds = self._settings.worker_lease_seconds
-        return await leases.renew(connection.fetch, name=name, seconds=seconds, statistics=self.statistics.all())
+        return await leases.renew(connection.fetch, name=name, seconds=seconds, statistics=self._statistics.queues())
 
     async def _give_back(self, connection: DatabaseConnection, name: str) -> None:
         try:
             await leases.close(connection.fetch, name)
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, DatabaseTimeout) as error:
             # It lapses by itself, and nothing runs under it.
             log.debug("lease_not_given_back", worker=name, error=error.detail)
 
@@ -141,7 +145,7 @@ class Heartbeat:
 
     def _tell(self, name: str | None) -> None:
         self.name = name
-        self._call_soon(self._on_change)
+        self._call_soon(self._changed.set)
 
     def _call_soon(self, callback: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the worker's loop may be closed already

@@ -1,34 +1,25 @@
-"""What a worker and the process of a single attempt have in common: their handlers."""
+"""Runs one attempt in this process, and nothing else: what ``ProcessRunner`` calls in the process that it made."""
 
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.settings import Settings
 from aftercommit.db.claims import ClaimedTask
-from aftercommit.db.engine import create_engine
-from aftercommit.handlers.echo import echo
-from aftercommit.handlers.http_request import HttpRequests
-from aftercommit.worker.executor import Execution, Executor
-from aftercommit.worker.registry import Handlers, load_handlers
-
-
-def make_http_requests(settings: Settings) -> HttpRequests:
-    return HttpRequests(
-        allow_private_addresses=settings.http_allow_private_addresses,
-        max_response_bytes=settings.http_max_response_bytes,
-    )
-
-
-def find_handlers(settings: Settings, http: HttpRequests) -> Handlers:
-    """The shipped handlers and those of WORKER_MODULES. Raises BadModule."""
-    return load_handlers([echo, http.handler()], settings.worker_modules)
+from aftercommit.db.database import DatabaseConnection
+from aftercommit.worker.attempt import Attempt
+from aftercommit.worker.executor import Executor
+from aftercommit.worker.handler_threads import HandlerThreads
+from aftercommit.worker.handler_transaction import HandlerTransactions
+from aftercommit.worker.registry import opened_handlers
+from aftercommit.worker.start_times import StartTimes
 
 
 async def run_isolated(settings: Settings, task: ClaimedTask) -> tuple[Outcome, bool]:
-    """Run one attempt in this process, and nothing else: what ``ProcessRunner`` calls in the process it made."""
-    http = make_http_requests(settings)
-    engine = create_engine(settings, application="isolated", size=1)
-    execution = Execution(task)
-    executor = Executor(find_handlers(settings, http), settings, engine=engine, isolation=None)
-    outcome = await executor.run(execution)
-    await http.close()
-    await engine.dispose()
-    return outcome, execution.recorded
+    """The outcome, and whether the attempt's own transaction recorded it."""
+    async with opened_handlers(settings) as handlers:
+        # With a single attempt nobody waits for a place: the connection is never opened.
+        start_times = StartTimes(DatabaseConnection(settings, application="isolated"))
+        transactions = HandlerTransactions(settings, application="isolated", size=1, start_times=start_times)
+        executor = Executor(handlers, settings, transactions=transactions, threads=HandlerThreads(1), processes=None)
+        attempt = Attempt(task)
+        outcome = await executor.run(attempt)
+        await transactions.close()
+    return outcome, attempt.recorded

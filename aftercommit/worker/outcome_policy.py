@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from aftercommit import Fail, Retry
 from aftercommit.core import failures
-from aftercommit.core.outcomes import Outcome
+from aftercommit.core.outcomes import CancelReason, Outcome
 from aftercommit.core.retries import plan_delay
 from aftercommit.core.states import Event
 from aftercommit.db.claims import ClaimedTask
@@ -23,6 +23,15 @@ def succeeded(task: ClaimedTask, result: str) -> Outcome:
     return Outcome(task_id=task.id, attempt=task.attempt, worker=task.worker, ending=Event.SUCCEED, result=result)
 
 
+def cancelled(task: ClaimedTask, reason: CancelReason) -> Outcome:
+    """The outcome of an attempt that its worker cancelled and that did not return."""
+    match reason:
+        case CancelReason.SHUTDOWN:
+            return released(task, "the worker stopped before the attempt could finish")
+        case CancelReason.LEASE_LOST:
+            return released(task, "the worker lost its lease")
+
+
 def released(task: ClaimedTask, reason: str) -> Outcome:
     """The attempt was cut short through no fault of the task: it is not charged."""
     error = failures.dump("Released", reason)
@@ -30,7 +39,7 @@ def released(task: ClaimedTask, reason: str) -> Outcome:
 
 
 def failed(task: ClaimedTask, error: BaseException, *, policy: RetryPolicy, max_retries: int | None) -> Outcome:
-    """A retry while some are left and the error is not for good, else the end.
+    """A retry while retries are left and the error is not permanent, else the end.
 
     ``max_retries`` is the handler's own; the task's option wins over it.
     """
@@ -52,6 +61,12 @@ def failed(task: ClaimedTask, error: BaseException, *, policy: RetryPolicy, max_
         delay=delay,
         reason=summary,
     )
+
+
+def unstorable(task: ClaimedTask, refusal: str) -> Outcome:
+    """The outcome of an attempt whose own outcome Postgres refused for its values."""
+    error = failures.dump("Unstorable", f"Postgres refused the outcome: {refusal}")
+    return _end(task, error, reason="the outcome could not be stored")
 
 
 def _end(task: ClaimedTask, error: str, *, reason: str) -> Outcome:

@@ -1,4 +1,4 @@
-"""Messages that are not ours go to the dead letters with their reason, through the outbox like everything else."""
+"""Messages that are not ours become dead letters with their reason, through the outbox like everything else."""
 
 import asyncio
 from typing import Final
@@ -24,12 +24,13 @@ class PoisonMessages:
         self._wake = asyncio.Event()
 
     def add(self, delivery: Delivery, reason: str) -> None:
-        """Take a delivery that ``decode`` refused, and why."""
+        """Keep a delivery that ``message.decode`` refused, and the reason."""
         self._waiting.append((delivery, reason))
         self._wake.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Write them down. What is not written when the worker stops was not acknowledged and comes again."""
+        """Write poison messages to the outbox and acknowledge them. One that is not written when the worker stops is
+        delivered again."""
         async with self._connection:
             await poll("poison_messages", self._tick, stopping=stopping, wake=self._wake)
 

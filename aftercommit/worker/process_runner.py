@@ -1,5 +1,7 @@
-"""Runs an attempt in a process of its own, which can be killed: for handlers that ask for it, and for tasks that may
-be what took a worker down before, so that one that kills its process does not take others down again.
+"""Runs an attempt in a process of its own, which can be killed.
+
+This is for handlers that ask for it, and for tasks that may be what took a worker down before: a task that kills its
+process does not take others down again.
 
 The processes are forked from a small server process that has the handlers' modules loaded (multiprocessing's
 ``forkserver``): forking the worker itself, with its threads and connections, would not be safe.
@@ -19,12 +21,15 @@ from aftercommit.core.outcomes import Outcome
 from aftercommit.core.settings import Settings
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.telemetry.logs import configure_logs
+from aftercommit.worker.places import Places
+from aftercommit.worker.start_times import StartTimes
 
 GRACE_SECONDS: Final = 5.0
 """The process ends its attempt by itself at the timeout; one that still runs so much later is killed."""
 
 MOST_PER_CORE: Final = 4
-"""Processes at a time and core: after a crash all that ran beside it wants one, and memory is what they cost."""
+"""Processes at a time for each core. After a crash every task that ran beside the culprit wants one, and each costs
+memory."""
 
 Run = Callable[[Settings, ClaimedTask], Awaitable[tuple[Outcome, bool]]]
 
@@ -38,26 +43,25 @@ class ProcessStuck(Exception):
 
 
 class ProcessRunner:
-    """``run_attempt`` runs in the new process; it must be importable there, like everything it needs."""
+    """``run_attempt`` runs in the new process; it must be importable there, like everything it needs.
 
-    def __init__(self, settings: Settings, run_attempt: Run) -> None:
+    Whoever runs an attempt holds one of ``places`` meanwhile.
+    """
+
+    def __init__(self, settings: Settings, run_attempt: Run, *, start_times: StartTimes) -> None:
         self._settings = settings
         self._run_attempt = run_attempt
         self._context = multiprocessing.get_context("forkserver")
         # The worker's main module too: multiprocessing runs it again in each process, with all that it imports.
         preload = ["app.workers.run", run_attempt.__module__, *settings.worker_modules]
         self._context.set_forkserver_preload(preload)
-        self._places = asyncio.Semaphore(max(MOST_PER_CORE * (os.cpu_count() or 1), 1))
+        self.places = Places(MOST_PER_CORE * (os.cpu_count() or 1), kind="process", start_times=start_times)
 
     async def run(self, task: ClaimedTask, *, timeout_seconds: float) -> tuple[Outcome, bool]:
-        """The outcome, and whether the attempt's own transaction recorded it. Waits while many such processes run.
+        """The outcome, and whether the attempt's own transaction recorded it.
 
         Raises ProcessDied or ProcessStuck. Cancelled, it kills the process.
         """
-        async with self._places:
-            return await self._run(task, timeout_seconds)
-
-    async def _run(self, task: ClaimedTask, timeout_seconds: float) -> tuple[Outcome, bool]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_serve, args=(theirs, self._settings, task, self._run_attempt), daemon=True
@@ -75,7 +79,7 @@ class ProcessRunner:
         else:
             return outcome
         finally:
-            # Its end of the pipe tells the process to go, whatever it does; most have gone already.
+            # Closing our end of the pipe tells the process to end; most have ended already.
             ours.close()
             if process.pid is not None:
                 process.kill()

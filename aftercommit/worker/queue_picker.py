@@ -1,4 +1,4 @@
-"""Whose turn it is among the lanes that have work. Pure."""
+"""Which work queue is served next, among those that have work: in strict order or by weight. Pure."""
 
 from collections.abc import Hashable, Mapping, Set
 from typing import Generic, TypeVar
@@ -7,10 +7,10 @@ K = TypeVar("K", bound=Hashable)
 
 
 class QueuePicker(Generic[K]):
-    """With weights, lanes share in proportion to them; without (None), an earlier lane always goes first.
+    """With weights, queues share in proportion to them; without (None), an earlier queue always goes first.
 
-    A lane without work wastes nothing and saves nothing up. The shares are kept by the smooth weighted round robin
-    that nginx made known: each candidate gains its weight, the richest goes and pays the sum.
+    A queue without work wastes no turn and saves none up. The shares are kept by smooth weighted round robin, as in
+    nginx: each candidate gains its weight, the richest goes and pays the sum.
     """
 
     def __init__(self, weights: Mapping[K, int | None]) -> None:
@@ -19,20 +19,20 @@ class QueuePicker(Generic[K]):
         self.weighted = all(weight is not None for weight in self._weights.values())
 
     def next(self, candidates: Set[K]) -> K:
-        """The lane to serve. ``candidates`` are those with work, at least one of the known lanes."""
+        """The queue to serve. ``candidates`` are those with work, at least one of the known queues."""
         richest: K | None = None
         total = 0
-        for lane, weight in self._weights.items():
-            if lane not in candidates:
-                self._credits[lane] = 0
+        for queue, weight in self._weights.items():
+            if queue not in candidates:
+                self._credits[queue] = 0
                 continue
             if weight is None:
-                return lane
+                return queue
             total += weight
-            self._credits[lane] += weight
-            if richest is None or self._credits[lane] > self._credits[richest]:
-                richest = lane
+            self._credits[queue] += weight
+            if richest is None or self._credits[queue] > self._credits[richest]:
+                richest = queue
         if richest is None:
-            raise ValueError("no lane has work")
+            raise ValueError("no queue has work")
         self._credits[richest] -= total
         return richest

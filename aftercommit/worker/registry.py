@@ -1,12 +1,16 @@
-"""Finds the handlers: of the shipped modules and of those that WORKER_MODULES names."""
+"""Finds the handlers: those that every worker has, and those of the modules that WORKER_MODULES names."""
 
 import importlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aftercommit import Handler
 from aftercommit.core import json_text
+from aftercommit.core.settings import Settings
+from aftercommit.handlers.echo import echo
+from aftercommit.handlers.http_request import HttpRequests
 
 
 class BadModule(Exception):
@@ -32,6 +36,19 @@ class Handlers:
                 for handler in self.by_type.values()
             }
         )
+
+
+@asynccontextmanager
+async def opened_handlers(settings: Settings) -> AsyncIterator[Handlers]:
+    """The handlers of a worker with these settings, until the end of the block. Raises BadModule."""
+    http = HttpRequests(
+        allow_private_addresses=settings.http_allow_private_addresses,
+        max_response_bytes=settings.http_max_response_bytes,
+    )
+    try:
+        yield load_handlers([echo, http.handler()], settings.worker_modules)
+    finally:
+        await http.close()
 
 
 def load_handlers(shipped: Iterable[Handler], modules: Sequence[str]) -> Handlers:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from functools import partial
 
 import structlog
@@ -11,89 +12,119 @@ import structlog
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import DatabaseConnection
-from aftercommit.db.engine import create_engine
 from aftercommit.runtime.notifier import OutboxNotifier
 from aftercommit.runtime.poll import first_of
 from aftercommit.runtime.role import run_role
+from aftercommit.runtime.summary import summarise
+from aftercommit.worker.claimer import Claimer
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.fetcher import Fetcher
+from aftercommit.worker.handler_threads import HandlerThreads
+from aftercommit.worker.handler_transaction import HandlerTransactions
 from aftercommit.worker.heartbeat import Heartbeat
-from aftercommit.worker.isolated_attempt import find_handlers, make_http_requests, run_isolated
+from aftercommit.worker.isolated_attempt import run_isolated
 from aftercommit.worker.poison_messages import PoisonMessages
 from aftercommit.worker.process_runner import ProcessRunner
 from aftercommit.worker.recorder import Recorder
-from aftercommit.worker.registry import BadModule
-from aftercommit.worker.worker import Worker
+from aftercommit.worker.registry import BadModule, Handlers, opened_handlers
+from aftercommit.worker.slots import Slots
+from aftercommit.worker.start_times import StartTimes
+from aftercommit.worker.statistics import Statistics
 
 log = structlog.get_logger(__name__)
 
 
 async def work(settings: Settings, stopping: asyncio.Event) -> None:
     """Work until ``stopping``, then stop consuming, drain to the deadline, release, close."""
-    http = make_http_requests(settings)
     try:
-        handlers = find_handlers(settings, http)
+        async with opened_handlers(settings) as handlers:
+            await _work(settings, handlers, stopping)
     except BadModule as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    # Handlers that keep their transactions open must not hold up claims and records, which have links.
-    transactions = create_engine(settings, application="handlers", size=settings.worker_concurrency)
+
+
+async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event) -> None:
     connect = partial(DatabaseConnection, settings, application="worker")
+    something_to_do, threads_exhausted, drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    statistics = Statistics()
+    options = handlers.options(max_retries=settings.max_retries, timeout_seconds=settings.task_timeout_seconds)
+    heartbeat = Heartbeat(settings, handlers=options, statistics=statistics)
     notifier = OutboxNotifier(connect())
     poison_messages = PoisonMessages(connect(), notifier)
-    something = asyncio.Event()
+    recorder = Recorder(connect(), notifier, statistics)
+    start_times = StartTimes(connect())
+    processes = ProcessRunner(settings, run_isolated, start_times=start_times)
+    transactions = HandlerTransactions(
+        settings, application="handlers", size=settings.worker_transaction_pool, start_times=start_times
+    )
+    threads = HandlerThreads(settings.worker_concurrency, exhausted=threads_exhausted)
+    executor = Executor(handlers, settings, transactions=transactions, threads=threads, processes=processes)
+    slots = Slots(
+        settings.worker_concurrency,
+        executor=executor,
+        recorder=recorder,
+        statistics=statistics,
+        work=something_to_do,
+    )
     fetcher = Fetcher(
         BrokerConnection(settings.rabbitmq_url, name=f"aftercommit-worker {socket.gethostname()}-{os.getpid()}"),
         shares=dict(settings.worker_queues),
         prefetch=settings.worker_prefetch,
         hand_back_seconds=settings.worker_hand_back_seconds,
-        work=something,
+        work=something_to_do,
         on_malformed=poison_messages.add,
     )
-
-    def stop() -> None:
-        log.error("threads_exhausted")
-        stopping.set()
-
-    executor = Executor(
-        handlers, settings, engine=transactions, isolation=ProcessRunner(settings, run_isolated), on_exhausted=stop
-    )
-    options = handlers.options(max_retries=settings.max_retries, timeout_seconds=settings.task_timeout_seconds)
-    lease = Heartbeat(settings, handlers=options, on_change=lambda: worker.lease_changed())  # noqa: PLW0108  # worker comes next
-    worker = Worker(
-        lease=lease,
+    claimer = Claimer(
+        heartbeat=heartbeat,
         connect=connect,
         fetcher=fetcher,
-        executor=executor,
-        make_recorder=lambda on_recorded: Recorder(connect(), notifier, on_recorded=on_recorded),
-        slots=settings.worker_concurrency,
-        work=something,
+        slots=slots,
+        recorder=recorder,
+        statistics=statistics,
+        work=something_to_do,
     )
-    lease.start()
-    drained = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(worker.recorder.run(drained))
-        group.create_task(notifier.run(drained))
-        group.create_task(summarise(worker, fetcher, settings.log_summary_seconds, stopping))
-        async with asyncio.TaskGroup() as taking:
-            taking.create_task(worker.run(stopping))
-            taking.create_task(fetcher.run(stopping))
-            taking.create_task(poison_messages.run(stopping))
-        await worker.drain(settings.worker_shutdown_seconds)
+
+    def tell(done: Mapping[str, int]) -> None:
+        log.info(
+            "worker_summary",
+            running=slots.taken,
+            buffered=fetcher.buffered,
+            waiting_for_process=processes.places.waiting,
+            waiting_for_transaction=transactions.places.waiting,
+            **done,
+        )
+
+    heartbeat.start()
+    async with asyncio.TaskGroup() as until_drained:
+        until_drained.create_task(recorder.run(drained))
+        until_drained.create_task(notifier.run(drained))
+        until_drained.create_task(start_times.run(drained))
+        until_drained.create_task(slots.watch(heartbeat, drained))
+        until_drained.create_task(
+            summarise(tell, statistics.outcomes, seconds=settings.log_summary_seconds, stopping=stopping)
+        )
+        async with asyncio.TaskGroup() as until_stopping:
+            until_stopping.create_task(claimer.run(stopping))
+            until_stopping.create_task(fetcher.run(stopping))
+            until_stopping.create_task(poison_messages.run(stopping))
+            until_stopping.create_task(_stop_when(threads_exhausted, stopping))
+        await slots.drain(settings.worker_shutdown_seconds)
+        await recorder.drain(settings.worker_lease_seconds)
         drained.set()
-    await lease.close()
+    await heartbeat.close()
     await fetcher.close()
-    await http.close()
-    await transactions.dispose()
-    executor.close()
+    await transactions.close()
+    threads.close()
 
 
-async def summarise(worker: Worker, fetcher: Fetcher, seconds: float, stopping: asyncio.Event) -> None:
-    while not stopping.is_set():
-        await first_of(stopping, timeout_seconds=seconds)
-        totals = dict(worker.recorder.totals)
-        worker.recorder.totals.clear()
-        log.info("worker_summary", running=worker.running, buffered=fetcher.buffered, **totals)
+async def _stop_when(threads_exhausted: asyncio.Event, stopping: asyncio.Event) -> None:
+    """Stop a worker that can start no more threads: only a new process helps."""
+    await first_of(threads_exhausted, stopping)
+    if threads_exhausted.is_set():
+        log.error("threads_exhausted")
+        stopping.set()
 
 
 def main() -> None:

@@ -1,7 +1,11 @@
-"""What a worker learns about its work queues, and tells with each renewal of its lease."""
+"""What a worker counts and what it learns about its work queues."""
 
+import dataclasses
+import threading
+from collections import Counter
 from typing import Final
 
+from aftercommit.core.states import Event
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.db.queue_statistics import QueueStatistics
 
@@ -10,26 +14,41 @@ WEIGHT: Final = 0.05
 
 
 class Statistics:
-    """Written by the worker's loop, read by the lease's thread."""
+    """``outcomes`` counts by ending, and ``refused`` ones; its counts only grow.
+
+    The worker's loop writes; the heartbeat's thread reads ``queues``, which a lock makes whole.
+    """
 
     def __init__(self) -> None:
-        self._marks: dict[tuple[str, str], QueueStatistics] = {}
+        self.outcomes: Counter[str] = Counter()
+        self._queues: dict[tuple[str, str], QueueStatistics] = {}
+        self._lock = threading.Lock()
+
+    def recorded(self, ending: Event) -> None:
+        self.outcomes[ending] += 1
+
+    def refused(self) -> None:
+        """An outcome was fenced out."""
+        self.outcomes["refused"] += 1
 
     def claimed(self, task: ClaimedTask) -> None:
-        """Up to when this task was sent out, its work queue has been passed through."""
+        """Tasks of this work queue that were sent out before ``task`` have had their turn."""
         key = (task.queue, task.priority)
-        mark = self._marks.get(key)
-        if mark is None:
-            self._marks[key] = QueueStatistics(f"{task.queue}.{task.priority}", task.queued_at)
-        elif task.queued_at > mark.passed_at:
-            mark.passed_at = task.queued_at
+        with self._lock:
+            known = self._queues.get(key)
+            if known is None:
+                self._queues[key] = QueueStatistics(f"{task.queue}.{task.priority}", task.queued_at)
+            elif task.queued_at > known.passed_at:
+                known.passed_at = task.queued_at
 
     def ended(self, task: ClaimedTask, seconds: float) -> None:
-        """An attempt of a claimed task took so long."""
-        mark = self._marks[task.queue, task.priority]
-        mark.task_seconds = (
-            seconds if mark.task_seconds is None else mark.task_seconds + WEIGHT * (seconds - mark.task_seconds)
-        )
+        """An attempt of a claimed task took so long, without the time that it waited for a place."""
+        with self._lock:
+            known = self._queues[task.queue, task.priority]
+            mean = known.task_seconds
+            known.task_seconds = seconds if mean is None else mean + WEIGHT * (seconds - mean)
 
-    def all(self) -> list[QueueStatistics]:
-        return list(self._marks.values())
+    def queues(self) -> list[QueueStatistics]:
+        """A copy of what is known of each work queue. From any thread."""
+        with self._lock:
+            return [dataclasses.replace(known) for known in self._queues.values()]

@@ -164,3 +164,62 @@ async def isolated(how: str, context: Context) -> int:
     async with context.transaction() as session:
         await session.execute(text("INSERT INTO effects VALUES (:id)"), {"id": context.task_id})
     return os.getpid()
+
+
+@task("test.isolated_sleep", isolated=True)
+def isolated_sleep(seconds: float) -> str:
+    time.sleep(seconds)  # the point of it: only its process goes on
+    return "slept"
+
+
+@task("test.hold_transaction")
+async def hold_transaction(seconds: float, context: Context) -> float:
+    """Returns by how many seconds its deadline moved."""
+    before = context.deadline
+    async with context.transaction() as session:
+        await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+    return (context.deadline - before).total_seconds()
+
+
+@task("test.end_transaction", max_retries=0)
+async def end_transaction(how: str, context: Context) -> None:
+    """Does what a handler must not do with its session."""
+    async with context.transaction() as session:
+        await session.execute(text("INSERT INTO effects VALUES (:id)"), {"id": context.task_id})
+        match how:
+            case "commit":
+                await session.commit()
+            case "rollback":
+                await session.rollback()
+            case "close":
+                await session.close()
+            case "with":
+                async with session:
+                    pass
+            case "begin":
+                async with session.begin():
+                    pass
+            case "sync":
+                await session.run_sync(lambda inner: inner.commit())
+            case "transaction":
+                transaction = session.get_transaction()
+                assert transaction is not None
+                await transaction.commit()
+            case "connection":
+                await (await session.connection()).commit()
+            case "statement":
+                await session.execute(text("COMMIT"))
+
+
+@task("test.savepoint")
+async def savepoint(context: Context) -> str:
+    """Writes once, and a second time in a part that is rolled back."""
+    async with context.transaction() as session:
+        await session.execute(text("INSERT INTO effects VALUES (:id)"), {"id": context.task_id})
+        try:
+            async with session.begin_nested():
+                await session.execute(text("INSERT INTO effects VALUES (:id)"), {"id": context.task_id})
+                raise LookupError  # noqa: TRY301  # a part that is rolled back
+        except LookupError:
+            await session.flush()
+    return "done"

@@ -24,7 +24,7 @@ def throw(error: BaseException) -> None:
 def test_error_keeps_type_message_and_traceback() -> None:
     kept = dumped(LookupError("no such order"))
     assert (kept["type"], kept["message"]) == ("LookupError", "no such order")
-    assert "test_task_error.py" in kept["traceback"]
+    assert "test_failures.py" in kept["traceback"]
 
 
 def test_end_of_the_traceback_is_kept_when_it_is_long() -> None:

@@ -1,9 +1,16 @@
 """Attempts in a process of their own, and tasks that take their worker down."""
 
+import asyncio
+import itertools
+import os
+from datetime import datetime, timedelta
+from typing import Any
+
 import pytest
 
 from aftercommit.core.failures import SUSPICIOUS
 from aftercommit.core.settings import Settings
+from aftercommit.worker import process_runner
 from tests.integration.service import Api, Service
 
 
@@ -64,3 +71,43 @@ async def test_task_that_may_have_taken_its_workers_down_runs_apart(
     )
     there = (await api.get(plain["id"], wait=30))["result"]
     assert (there != here) is is_apart
+
+
+@pytest.fixture
+def one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_runner, "MOST_PER_CORE", 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+
+async def submit_isolated(api: Api, count: int, **fields: Any) -> list[dict[str, Any]]:
+    one = {"type": "test.isolated_sleep", "max_retries": 0, **fields}
+    return await api.submit_batch([one for _ in range(count)])
+
+
+@pytest.mark.usefixtures("one_place")
+async def test_waiting_for_a_process_costs_no_timeout(service: Service) -> None:
+    """The last task waits for several times its timeout, under the eyes of a strict rescuer."""
+    await service.maintenance(rescue_interval_seconds=0.1, rescue_overdue_seconds=0.5)
+    await service.relay()
+    await service.worker()
+    api = await service.api()
+    tasks = await submit_isolated(api, 6, payload={"seconds": 1.5}, timeout_seconds=4)
+    await service.until("SELECT bool_and(finished_at IS NOT NULL) FROM aftercommit.tasks", seconds=60)
+    done = [await api.get(task["id"]) for task in tasks]
+    assert [(task["status"], task["attempt"]) for task in done] == [("succeeded", 1)] * 6
+    starts = sorted(datetime.fromisoformat(task["started_at"]) for task in done)
+    assert all(later - earlier > timedelta(seconds=1) for earlier, later in itertools.pairwise(starts))
+
+
+@pytest.mark.usefixtures("one_place")
+async def test_task_that_waits_for_a_process_shows_it_and_is_released_at_shutdown(service: Service) -> None:
+    await service.relay()
+    api = await service.api()
+    worker = await service.worker(worker_shutdown_seconds=20.0)
+    await submit_isolated(api, 2, payload={"seconds": 3})
+    await service.until("SELECT count(*) = 2 AND count(started_at) = 1 FROM aftercommit.tasks WHERE status = 'running'")
+    stopping = asyncio.create_task(worker.stop())
+    await service.until("SELECT count(*) = 1 FROM aftercommit.tasks WHERE status = 'queued'", seconds=2)
+    await stopping
+    rows = await service.query("SELECT status, attempt, uncharged FROM aftercommit.tasks ORDER BY status")
+    assert [tuple(row) for row in rows] == [("queued", 1, 1), ("succeeded", 1, 0)]

@@ -1,0 +1,115 @@
+"""The slots of a worker: how many attempts run at a time, and how they end when the worker stops or loses its lease."""
+
+import asyncio
+import functools
+from collections.abc import Iterable
+from typing import Any, Final
+
+import structlog
+
+from aftercommit.core.outcomes import CancelReason, Outcome
+from aftercommit.db.claims import ClaimedTask
+from aftercommit.worker import outcome_policy
+from aftercommit.worker.attempt import Attempt
+from aftercommit.worker.executor import Executor
+from aftercommit.worker.heartbeat import Heartbeat
+from aftercommit.worker.recorder import Ended, Recorder
+from aftercommit.worker.statistics import Statistics
+
+log = structlog.get_logger(__name__)
+
+CLEANUP_PART: Final = 0.2
+"""The last part of the shutdown time, in which cancelled handlers may clean up."""
+
+
+class Slots:
+    """``work`` is set whenever a slot comes free. A slot stays taken while a thread of its attempt runs, even after the
+    attempt ended."""
+
+    def __init__(
+        self, count: int, *, executor: Executor, recorder: Recorder, statistics: Statistics, work: asyncio.Event
+    ) -> None:
+        self.count = count
+        self._executor = executor
+        self._recorder = recorder
+        self._statistics = statistics
+        self._work = work
+        self._attempts: set[Attempt] = set()
+
+    @property
+    def taken(self) -> int:
+        return len(self._attempts)
+
+    @property
+    def free(self) -> int:
+        return self.count - len(self._attempts)
+
+    def start(self, task: ClaimedTask, *, still_ours: bool = True) -> None:
+        """Run a claimed task. One that is not ``still_ours``, since the lease was lost meanwhile, is released."""
+        attempt = Attempt(task)
+        if not still_ours:
+            self._end(attempt, outcome_policy.cancelled(task, CancelReason.LEASE_LOST))
+            return
+        log.debug("task_started", task_id=task.id, type=task.type, queue=task.queue, attempt=task.attempt)
+        self._attempts.add(attempt)
+        attempt.runner = asyncio.create_task(self._run(attempt))
+        attempt.runner.add_done_callback(functools.partial(self._on_run, attempt))
+
+    async def watch(self, heartbeat: Heartbeat, stopping: asyncio.Event) -> None:
+        """Cancel the attempts of a lease that was lost, also when another has replaced it, until ``stopping``."""
+        while not stopping.is_set():
+            await heartbeat.next_change(stopping)
+            for attempt in self._attempts:
+                if attempt.task.worker != heartbeat.name:
+                    attempt.cancel(CancelReason.LEASE_LOST)
+            self._work.set()
+
+    async def drain(self, seconds: float) -> None:
+        """End all attempts within ``seconds``.
+
+        They may finish. Async handlers are cancelled when CLEANUP_PART of the time is left, and may clean up; threads
+        and processes, which hear of no cancel, have the whole time. What runs even then is released, and an attempt
+        that only waits for its start is released at once. None of this is charged.
+        """
+        self._cancel(attempt for attempt in self._attempts if not attempt.begun)
+        await self._wait(seconds * (1 - CLEANUP_PART))
+        self._cancel(attempt for attempt in self._attempts if attempt.cleans_up)
+        await self._wait(seconds * CLEANUP_PART)
+        self._cancel(self._attempts)
+        for attempt in self._attempts:
+            self._end(attempt, outcome_policy.cancelled(attempt.task, CancelReason.SHUTDOWN))
+
+    async def _run(self, attempt: Attempt) -> None:
+        self._end(attempt, await self._executor.run(attempt))
+
+    def _end(self, attempt: Attempt, outcome: Outcome) -> None:
+        """The first outcome of an attempt counts: one that was given up may still return."""
+        if attempt.ended:
+            return
+        attempt.ended = True
+        self._recorder.add(Ended(attempt.task, outcome, attempt.recorded))
+        if attempt.begun:
+            self._statistics.ended(attempt.task, attempt.clock.elapsed_seconds)
+
+    def _on_run(self, attempt: Attempt, runner: asyncio.Task[None]) -> None:
+        if runner.cancelled() and attempt.cancel_reason is not None:
+            # Cancelled before its first step: the executor never saw it.
+            self._end(attempt, outcome_policy.cancelled(attempt.task, attempt.cancel_reason))
+        elif not runner.cancelled() and (error := runner.exception()) is not None:
+            log.error("execution_broke", task_id=attempt.task.id, exc_info=error)
+        if attempt.thread is not None and not attempt.thread.done():
+            attempt.thread.add_done_callback(functools.partial(self._free, attempt))
+        else:
+            self._free(attempt)
+
+    def _free(self, attempt: Attempt, _thread: asyncio.Future[Any] | None = None) -> None:
+        self._attempts.discard(attempt)
+        self._work.set()
+
+    def _cancel(self, attempts: Iterable[Attempt]) -> None:
+        for attempt in list(attempts):
+            attempt.cancel(CancelReason.SHUTDOWN)
+
+    async def _wait(self, seconds: float) -> None:
+        if running := [attempt.runner for attempt in self._attempts if attempt.runner and not attempt.runner.done()]:
+            await asyncio.wait(running, timeout=seconds)

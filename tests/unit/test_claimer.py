@@ -1,0 +1,197 @@
+"""What a worker asks for, and what becomes of the messages."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from aftercommit.core.errors import DatabaseUnavailable
+from aftercommit.core.task_ref import TaskRef
+from aftercommit.db import claims
+from aftercommit.db.claims import ClaimedTask
+from aftercommit.worker.claimer import Claimer
+from aftercommit.worker.fetcher import Offer
+from aftercommit.worker.statistics import Statistics
+from tests.factories import a_claimed_task
+
+
+class Settled:
+    """Stands for a delivery of one ref."""
+
+    def __init__(self) -> None:
+        self.settled = 0
+
+    def settle(self, refs: int) -> None:
+        self.settled += refs
+
+
+class Parts:
+    """Stands for the parts around the claimer: what the fetcher has, which slots are free, what was started."""
+
+    def __init__(self, *numbers: int, slots: int) -> None:
+        self.waiting: list[Offer] = [(Settled(), TaskRef(UUID(int=number), 1)) for number in numbers]  # type: ignore[misc]  # no broker
+        self.put: list[Offer] = []
+        self.started: list[tuple[int, bool]] = []
+        self.count = slots
+        self.name: str | None = "worker"
+        self.unrecorded: set[TaskRef] = set()
+        self.refills: list[int] = []
+
+    @property
+    def free(self) -> int:
+        return self.count - len(self.started)
+
+    def take(self, slots: int) -> list[Offer]:
+        taken, self.waiting = self.waiting[:slots], self.waiting[slots:]
+        return taken
+
+    def refill(self, *, free_slots: int) -> None:
+        self.refills.append(free_slots)
+
+    def put_back(self, offers: Sequence[Offer]) -> None:
+        self.put += offers
+
+    def start(self, task: ClaimedTask, *, still_ours: bool) -> None:
+        self.started.append((task.id.int, still_ours))
+
+    def expect(self, _: UUID, tasks: Sequence[ClaimedTask]) -> None:
+        self.unrecorded |= {task.ref for task in tasks}
+
+
+class Statements:
+    """Stands for the statements: ``locked`` rows are skipped, ``stale`` ones do not match; each is asked by number."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+        self.ids: list[UUID] = []
+        self.locked: set[int] = set()
+        self.stale: set[int] = set()
+        self.lose_answer = False
+
+    async def claim(self, _: Any, refs: Sequence[TaskRef], *, worker: str, claim_id: UUID) -> list[ClaimedTask]:
+        self.asked.append(sorted(ref.task_id.int for ref in refs))
+        self.ids.append(claim_id)
+        if self.lose_answer:
+            raise DatabaseUnavailable("the answer was lost")
+        free = [ref for ref in refs if ref.task_id.int not in self.locked | self.stale]
+        return [a_claimed_task(id=ref.task_id, claim_id=claim_id, worker=worker) for ref in free]
+
+    async def find_claimable(self, _: Any, refs: Collection[TaskRef], *, worker: str) -> set[TaskRef]:
+        assert worker == "worker"
+        return {ref for ref in refs if ref.task_id.int in self.locked}
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
+    found = Statements()
+    monkeypatch.setattr(claims, "claim", found.claim)
+    monkeypatch.setattr(claims, "find_claimable", found.find_claimable)
+    return found
+
+
+async def claim_all(claimer: Claimer) -> float:
+    connection: Any = SimpleNamespace(fetch=None)
+    return await claimer._claim_all(connection, asyncio.Event())
+
+
+def a_claimer(parts: Parts) -> Claimer:
+    stand_in: Any = parts
+    return Claimer(
+        heartbeat=stand_in,
+        connect=stand_in,
+        fetcher=stand_in,
+        slots=stand_in,
+        recorder=stand_in,
+        statistics=Statistics(),
+        work=asyncio.Event(),
+    )
+
+
+def settled(offers: Sequence[Offer]) -> list[int]:
+    return [incoming.settled for incoming, _ in offers]
+
+
+async def test_claims_are_for_free_slots_and_leave_some_for_the_next(statements: Statements) -> None:
+    parts = Parts(*range(1, 11), slots=6)
+    await claim_all(a_claimer(parts))
+    assert statements.asked == [[1, 2, 3], [4, 5, 6]]
+    assert len(parts.waiting) == 4
+    assert parts.refills == [0, 0]
+
+
+async def test_stale_messages_are_acknowledged_and_start_nothing(statements: Statements) -> None:
+    parts = Parts(1, 2, slots=10)
+    offers = list(parts.waiting)
+    statements.stale = {1}
+    await claim_all(a_claimer(parts))
+    assert (parts.started, settled(offers)) == ([(2, True)], [1, 1])
+
+
+async def test_second_message_for_what_runs_here_is_acknowledged_unasked(statements: Statements) -> None:
+    parts = Parts(1, slots=10)
+    offers = list(parts.waiting)
+    parts.unrecorded = {offers[0][1]}
+    await claim_all(a_claimer(parts))
+    assert (statements.asked, settled(offers)) == ([], [1])
+
+
+async def test_locked_rows_are_asked_again_after_growing_waits_and_their_messages_kept(statements: Statements) -> None:
+    parts = Parts(1, 2, slots=10)
+    offers = list(parts.waiting)
+    statements.locked = {1}
+    claimer = a_claimer(parts)
+    wait = await claim_all(claimer)
+    assert 0 < wait <= 0.06
+    assert (parts.started, settled(offers)) == ([(2, True)], [0, 1])
+    await asyncio.sleep(wait)
+    wait = await claim_all(claimer)
+    assert 0.06 < wait <= 0.1
+    statements.locked = set()
+    await asyncio.sleep(wait)
+    await claim_all(claimer)
+    assert statements.asked == [[1, 2], [1], [1]]
+    assert (parts.started, settled(offers)) == ([(2, True), (1, True)], [1, 1])
+
+
+async def test_locked_rows_that_are_due_do_not_spin_while_no_slot_is_free(statements: Statements) -> None:
+    parts = Parts(1, 2, slots=2)
+    statements.locked = {1}
+    claimer = a_claimer(parts)
+    await claim_all(claimer)
+    parts.count = 1
+    await asyncio.sleep(0.06)
+    assert await claim_all(claimer) > 0
+
+
+async def test_claim_whose_answer_was_lost_is_asked_again_unchanged(statements: Statements) -> None:
+    parts = Parts(1, 2, slots=10)
+    claimer = a_claimer(parts)
+    statements.lose_answer = True
+    with pytest.raises(DatabaseUnavailable):
+        await claim_all(claimer)
+    statements.lose_answer = False
+    await claim_all(claimer)
+    assert statements.asked == [[1, 2]] * 2
+    assert len(set(statements.ids)) == 1
+
+
+async def test_unanswered_claim_of_a_lost_lease_is_put_back(statements: Statements) -> None:
+    parts = Parts(1, slots=10)
+    offers = list(parts.waiting)
+    claimer = a_claimer(parts)
+    statements.lose_answer = True
+    with pytest.raises(DatabaseUnavailable):
+        await claim_all(claimer)
+    parts.name = "another"
+    await claim_all(claimer)
+    assert (parts.put, statements.asked) == (offers, [[1]])
+
+
+async def test_nothing_is_asked_without_a_lease(statements: Statements) -> None:
+    parts = Parts(1, slots=10)
+    parts.name = None
+    await claim_all(a_claimer(parts))
+    assert statements.asked == []

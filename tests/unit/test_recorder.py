@@ -1,0 +1,176 @@
+"""Which outcomes share a statement, and what happens to those that cannot be written."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from aftercommit.core.errors import DatabaseTimeout, DatabaseUnavailable
+from aftercommit.core.outcomes import Outcome
+from aftercommit.core.settings import Settings
+from aftercommit.core.states import Event
+from aftercommit.db import claims, record
+from aftercommit.db.database import DatabaseConnection
+from aftercommit.db.outages import StatementRefused
+from aftercommit.db.record import AttemptKey
+from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.worker import outcome_policy, recorder
+from aftercommit.worker.recorder import Ended, Recorder
+from aftercommit.worker.statistics import Statistics
+from tests.factories import a_claimed_task
+
+
+class Statements:
+    """Stands for the statements: tasks whose number is in ``bad`` fail the statement with ``error``, rows in ``locked``
+    are skipped, tasks in ``gone`` are fenced out."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.error: type[Exception] = StatementRefused
+        self.bad: set[int] = set()
+        self.locked: set[int] = set()
+        self.gone: set[int] = set()
+        self.forgotten: list[UUID] = []
+        self.endings: dict[int, Event] = {}
+
+    async def record(self, _: Any, outcomes: Sequence[Outcome], *, closed: Sequence[UUID]) -> set[AttemptKey]:
+        numbers = [outcome.task_id.int for outcome in outcomes]
+        self.batches.append(numbers)
+        if any(outcome.task_id.int in self.bad and outcome.ending is Event.SUCCEED for outcome in outcomes):
+            raise self.error("no")
+        taken = [each for each in outcomes if each.task_id.int not in self.locked | self.gone]
+        self.endings |= {outcome.task_id.int: outcome.ending for outcome in taken}
+        if len(taken) == len(outcomes):
+            self.forgotten += closed
+        return {(outcome.task_id, outcome.attempt) for outcome in taken}
+
+    async def find_running(self, _: Any, outcomes: Sequence[Outcome]) -> set[AttemptKey]:
+        return {(outcome.task_id, outcome.attempt) for outcome in outcomes if outcome.task_id.int in self.locked}
+
+    async def forget(self, _: Any, claim_ids: Sequence[UUID]) -> None:
+        self.forgotten += claim_ids
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
+    found = Statements()
+    monkeypatch.setattr(record, "record", found.record)
+    monkeypatch.setattr(record, "find_running", found.find_running)
+    monkeypatch.setattr(claims, "forget", found.forget)
+    return found
+
+
+@pytest.fixture
+def statistics() -> Statistics:
+    return Statistics()
+
+
+@pytest.fixture
+async def a_recorder(statistics: Statistics) -> Recorder:
+    connection = DatabaseConnection(Settings(_env_file=None), application="test")
+    return Recorder(connection, OutboxNotifier(connection), statistics)
+
+
+CLAIM = UUID(int=99)
+
+
+def give(to: Recorder, *numbers: int) -> None:
+    """Successes of one claim."""
+    tasks = [a_claimed_task(id=UUID(int=number), claim_id=CLAIM) for number in numbers]
+    to.expect(CLAIM, tasks)
+    for task in tasks:
+        to.add(Ended(task, outcome_policy.succeeded(task, "1")))
+
+
+async def tick_until_idle(on: Recorder) -> None:
+    while await on.tick() == 0:
+        pass
+
+
+async def test_outcomes_share_a_statement_that_closes_their_claim(
+    statements: Statements, a_recorder: Recorder, statistics: Statistics
+) -> None:
+    give(a_recorder, 1, 2, 3)
+    assert len(a_recorder.unrecorded) == 3
+    assert await a_recorder.tick() == recorder.IDLE_SECONDS
+    assert (statements.batches, statements.forgotten) == ([[1, 2, 3]], [CLAIM])
+    assert a_recorder.unrecorded == set()
+    assert statistics.outcomes == {"succeed": 3}
+
+
+async def test_locked_rows_wait_for_another_try_while_the_others_are_in(
+    statements: Statements, a_recorder: Recorder, statistics: Statistics
+) -> None:
+    statements.locked = {2}
+    give(a_recorder, 1, 2, 3)
+    first_wait = await a_recorder.tick()
+    assert 0 < first_wait <= 0.05
+    assert set(statements.endings) == {1, 3}
+    assert ({ref.task_id.int for ref in a_recorder.unrecorded}, statements.forgotten) == ({2}, [])
+    await asyncio.sleep(first_wait)
+    assert 0.05 < await a_recorder.tick() <= 0.1
+    statements.locked = set()
+    await asyncio.sleep(0.1)
+    await a_recorder.tick()
+    assert statements.batches == [[1, 2, 3], [2], [2]]
+    assert (statements.forgotten, a_recorder.unrecorded) == ([CLAIM], set())
+    assert statistics.outcomes == {"succeed": 3}
+
+
+async def test_drain_waits_for_locked_rows(statements: Statements, a_recorder: Recorder) -> None:
+    statements.locked = {1}
+    give(a_recorder, 1)
+    await a_recorder.tick()
+    draining = asyncio.create_task(a_recorder.drain(30))
+    await asyncio.sleep(0.06)
+    assert not draining.done()
+    statements.locked = set()
+    await a_recorder.tick()
+    await draining
+
+
+async def test_fenced_out_outcome_is_counted_as_refused_and_its_claim_closed(
+    statements: Statements, a_recorder: Recorder, statistics: Statistics
+) -> None:
+    statements.gone = {1}
+    give(a_recorder, 1, 2)
+    await a_recorder.tick()
+    assert statistics.outcomes == {"succeed": 1, "refused": 1}
+    assert (statements.forgotten, a_recorder.unrecorded) == ([CLAIM], set())
+
+
+async def test_refused_value_is_found_by_halves_and_becomes_a_failure(
+    statements: Statements, a_recorder: Recorder
+) -> None:
+    statements.bad = {70}
+    give(a_recorder, *range(1, 101))
+    await tick_until_idle(a_recorder)
+    assert {number for number, ending in statements.endings.items() if ending is Event.FAIL} == {70}
+    assert len(statements.endings) == 100
+    assert len(statements.batches) < 25
+
+
+async def test_statement_that_takes_too_long_goes_on_by_halves_and_alone_it_waits(
+    statements: Statements, a_recorder: Recorder
+) -> None:
+    statements.bad, statements.error = {3}, DatabaseTimeout
+    give(a_recorder, *range(1, 9))
+    await tick_until_idle(a_recorder)
+    assert set(statements.endings) == {1, 2, 4, 5, 6, 7, 8}
+    statements.bad = set()
+    await asyncio.sleep(0.06)
+    await tick_until_idle(a_recorder)
+    assert statements.endings[3] is Event.SUCCEED
+
+
+async def test_outage_keeps_every_outcome(statements: Statements, a_recorder: Recorder) -> None:
+    statements.bad, statements.error = {2}, DatabaseUnavailable
+    give(a_recorder, 1, 2, 3)
+    with pytest.raises(DatabaseUnavailable):
+        await a_recorder.tick()
+    statements.bad = set()
+    await a_recorder.tick()
+    assert statements.batches == [[1, 2, 3]] * 2
+    assert len(statements.endings) == 3

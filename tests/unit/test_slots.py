@@ -1,0 +1,193 @@
+"""When a slot comes free, and how attempts end when the worker stops or its lease is lost."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from aftercommit import Handler, task
+from aftercommit.core.settings import Settings
+from aftercommit.core.states import Event
+from aftercommit.db.database import DatabaseConnection
+from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.worker import slots
+from aftercommit.worker.recorder import Ended, Recorder
+from aftercommit.worker.registry import Handlers
+from aftercommit.worker.slots import Slots
+from aftercommit.worker.statistics import Statistics
+from tests.factories import a_claimed_task, an_executor
+
+
+class Outcomes(Recorder):
+    """Keeps what it is given."""
+
+    def __init__(self, settings: Settings) -> None:
+        connection = DatabaseConnection(settings, application="test")
+        super().__init__(connection, OutboxNotifier(connection), Statistics())
+        self.ended: list[Ended] = []
+
+    def add(self, ended: Ended) -> None:
+        self.ended.append(ended)
+
+    @property
+    def endings(self) -> list[Event]:
+        return [ended.outcome.ending for ended in self.ended]
+
+
+class Ground:
+    """Slots whose attempts run ``handler``."""
+
+    def __init__(self, handler: Handler) -> None:
+        settings = Settings(_env_file=None)
+        self.outcomes = Outcomes(settings)
+        self.work = asyncio.Event()
+        self.statistics = Statistics()
+        self.slots = Slots(
+            5,
+            executor=an_executor(Handlers({handler.type: handler}, ("tests",))),
+            recorder=self.outcomes,
+            statistics=self.statistics,
+            work=self.work,
+        )
+
+    def start(self, **fields: Any) -> None:
+        claimed = a_claimed_task(**fields)
+        self.statistics.claimed(claimed)
+        self.slots.start(claimed)
+
+
+@task("test")
+async def sleep() -> None:
+    await asyncio.sleep(60)
+
+
+class Lease:
+    """Of a heartbeat: the name, and when it changed."""
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+        self.changed = asyncio.Event()
+
+    async def next_change(self, _stopping: asyncio.Event) -> None:
+        await self.changed.wait()
+        self.changed.clear()
+
+
+async def test_attempts_of_a_lost_lease_are_cancelled_although_another_lease_replaced_it() -> None:
+    ground, lease, stopping = Ground(sleep), Lease("old"), asyncio.Event()
+    ground.start(worker="old")
+    watching = asyncio.create_task(ground.slots.watch(lease, stopping))  # type: ignore[arg-type]  # what it needs of one
+    await asyncio.sleep(0)
+    lease.name = "new"  # lost and replaced before the loop looked
+    ground.start(worker="new")
+    stopping.set()
+    lease.changed.set()
+    await watching
+    await ground.work.wait()
+    while ground.slots.taken > 1:
+        await asyncio.sleep(0.01)
+    assert [(ended.task.worker, ended.outcome.ending) for ended in ground.outcomes.ended] == [("old", Event.RELEASE)]
+    await ground.slots.drain(0.01)
+
+
+async def test_slot_stays_taken_while_its_thread_runs_whatever_is_cancelled() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    @task("test")
+    def function() -> None:
+        begun.set()
+        release.wait(30)
+
+    ground = Ground(function)
+    ground.start()
+    await asyncio.to_thread(begun.wait, 10)
+    lease = Lease(None)
+    for _ in range(2):
+        lease.changed.set()
+        stopping = asyncio.Event()
+        watching = asyncio.create_task(ground.slots.watch(lease, stopping))  # type: ignore[arg-type]  # what it needs of one
+        await asyncio.sleep(0.05)
+        watching.cancel()
+    await ground.slots.drain(0.1)
+    assert ground.outcomes.endings == [Event.RELEASE]
+    assert ground.slots.taken == 1
+    ground.work.clear()
+    release.set()
+    async with asyncio.timeout(10):
+        await ground.work.wait()
+    assert ground.slots.taken == 0
+
+
+async def test_handler_may_clean_up_for_the_rest_of_the_shutdown_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "CLEANUP_PART", 0.9)
+    cleaned = []
+
+    @task("test")
+    async def function() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(1.5)  # longer than a second
+            cleaned.append(True)
+
+    ground = Ground(function)
+    ground.start()
+    await asyncio.sleep(0)
+    await ground.slots.drain(5)
+    assert (cleaned, ground.outcomes.endings) == ([True], [Event.RELEASE])
+
+
+async def test_handler_that_does_not_end_is_released_once_at_the_end_of_the_shutdown_time() -> None:
+    @task("test")
+    async def stubborn() -> str:
+        until = asyncio.get_running_loop().time() + 1
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            try:
+                await asyncio.sleep(left)
+            except asyncio.CancelledError:
+                continue
+        return "too late"
+
+    ground = Ground(stubborn)
+    ground.start()
+    await asyncio.sleep(0)
+    await ground.slots.drain(0.5)
+    assert ground.outcomes.endings == [Event.RELEASE]
+    while ground.slots.taken:
+        await asyncio.sleep(0.05)
+    assert ground.outcomes.endings == [Event.RELEASE]
+
+
+async def test_thread_has_the_whole_shutdown_time_to_return() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    @task("test")
+    def function() -> str:
+        begun.set()
+        release.wait(30)
+        return "done"
+
+    ground = Ground(function)
+    ground.start()
+    await asyncio.to_thread(begun.wait, 10)
+    asyncio.get_running_loop().call_later(2.6, release.set)
+    await ground.slots.drain(3.0)
+    assert ground.outcomes.endings == [Event.SUCCEED]
+
+
+async def test_attempt_that_has_not_begun_is_released_at_once_at_shutdown() -> None:
+    ground = Ground(sleep)
+    ground.start()
+    async with asyncio.timeout(5):
+        await ground.slots.drain(60)
+    assert ground.outcomes.endings == [Event.RELEASE]
+
+
+@pytest.mark.parametrize("still_ours", [True, False])
+async def test_task_whose_lease_was_lost_at_its_claim_is_released_without_running(still_ours: bool) -> None:
+    ground = Ground(sleep)
+    ground.slots.start(a_claimed_task(), still_ours=still_ours)
+    assert ground.slots.taken == still_ours
+    assert ground.outcomes.endings == ([] if still_ours else [Event.RELEASE])
+    await ground.slots.drain(0.01)
