@@ -2,6 +2,7 @@
 
 import runpy
 from datetime import datetime
+from typing import Any
 
 from aftercommit.core.settings import load_settings
 from aftercommit.db import submit
@@ -16,12 +17,12 @@ from aftercommit.server.submission import group_commit
 class Ungrouped(group_commit.GroupCommit):
     """What most services do."""
 
-    def __init__(self, connect: Connect, notifier: OutboxNotifier) -> None:
-        super().__init__(connect, notifier)
+    def __init__(self, connect: Connect, notifier: OutboxNotifier, **limits: Any) -> None:
+        super().__init__(connect, notifier, **limits)
         settings = load_settings()
         self._engine = create_engine(settings, application="api", size=settings.postgres_pool_size)
 
-    async def submit(self, submission: Submission) -> datetime | None:
+    async def submit(self, submission: Submission, **_ignored: Any) -> datetime | None:
         async with self._engine.begin() as connection:
             created_at, _ = await submit.submit(within(connection), [submission])
         self._notifier.send()

@@ -67,6 +67,14 @@ class IdempotencyKeyReused(AftercommitError):
     title = "This Idempotency-Key came with another request before"
 
 
+class TasksDeleted(AftercommitError):
+    """The tasks that a key stands for were deleted by retention."""
+
+    code = "tasks-deleted"
+    status = 410
+    title = "The tasks of this Idempotency-Key were deleted"
+
+
 class TaskNotFound(AftercommitError):
     code = "task-not-found"
     status = 404
@@ -80,6 +88,15 @@ class WrongState(AftercommitError):
 
 
 # --- A server is away or busy: the same request may succeed later.
+
+
+class Overloaded(AftercommitError):
+    """The process holds as much work as it may. Nothing was done."""
+
+    code = "overloaded"
+    status = 503
+    title = "The service has too much to do right now"
+    retry_after_seconds = 2
 
 
 class DatabaseUnavailable(AftercommitError):

@@ -108,7 +108,13 @@ class Settings(BaseSettings):
     api_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     api_max_payload_bytes: PositiveInt = 262_144
     api_max_body_bytes: PositiveInt = 67_108_864
+    api_max_bodies_bytes: PositiveInt = 268_435_456
+    api_max_page_bytes: PositiveInt = 4_194_304
     api_shutdown_seconds: PositiveInt = 15
+
+    submit_queue_tasks: PositiveInt = 20_000
+    submit_queue_bytes: PositiveInt = 134_217_728
+    submit_wait_seconds: Duration = 10.0
 
     topology_interval_seconds: Duration = 30.0
     scheduler_interval_seconds: Duration = 1.0
@@ -140,6 +146,8 @@ class Settings(BaseSettings):
                 raise ValueError(f"WORKER_QUEUES names {work_queue}, but QUEUES lists only: {known}")
         if self.worker_lease_renew_seconds * 2 > self.worker_lease_seconds:
             raise ValueError("WORKER_LEASE_SECONDS must be at least twice WORKER_LEASE_RENEW_SECONDS")
+        if self.api_max_bodies_bytes < self.api_max_body_bytes:
+            raise ValueError("API_MAX_BODIES_BYTES must be at least API_MAX_BODY_BYTES")
         names = [work_queue for work_queue, _ in self.worker_queues]
         if len(set(names)) < len(names):
             raise ValueError("WORKER_QUEUES names a work queue twice")

@@ -36,6 +36,9 @@ metadata: Final = MetaData(
 
 _NOW: Final = text("now()")
 
+NOT_FAILED: Final = "('Cancelled', 'Expired')"
+"""Types of errors that unsuccessful tasks have which did not fail. ``status`` itself may stand in no index."""
+
 
 def _time(name: str, **options: Any) -> Column[Any]:
     return Column(name, TIMESTAMP(timezone=True), **options)
@@ -76,6 +79,12 @@ tasks: Final = Table(
         "tasks_unsuccessful",
         "id",
         postgresql_where=text("finished_at IS NOT NULL AND error IS NOT NULL"),
+    ),
+    Index(
+        "tasks_failed",
+        "queue",
+        "priority",
+        postgresql_where=text(f"finished_at IS NOT NULL AND error ->> 'type' NOT IN {NOT_FAILED}"),
     ),
     Index("tasks_due", "due_at", postgresql_where=text("NOT enqueued")),
     Index("tasks_by_tag", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),

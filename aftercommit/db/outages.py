@@ -33,13 +33,24 @@ _SENTENCES: Final = {
     "28": "Postgres refuses the login: check POSTGRES_USER, POSTGRES_PASSWORD and pg_hba.conf.",
     "3D": "Postgres has no such database: check POSTGRES_DB.",
     DISK_FULL: "Postgres has no disk space left.",
+    "53200": "Postgres is out of memory.",
     TOO_MANY_CONNECTIONS: "Postgres has no connection left: raise max_connections or lower the pools.",
     "53": "Postgres is out of resources.",
-    "57": "Postgres is starting or stopping.",
+    "57P03": "Postgres is starting.",
+    "57": "Postgres is stopping, or an operator ended the connection.",
+    "08": "The connection to Postgres broke.",
     READ_ONLY: "Postgres takes no writes: a standby, or a server that an operator made read-only.",
+    "40P01": "Postgres rolled the statement back to end a deadlock.",
     "40": "Postgres rolled the statement back because of a conflict with another.",
+    "57014": "Postgres did not finish the statement in time.",
+    "55P03": "The statement waited too long for a lock.",
+    "25P03": "Postgres ended a transaction that did nothing for too long.",
 }
+"""By SQLSTATE or its class."""
+
 _UNREACHABLE: Final = "Postgres cannot be reached."
+_SILENT: Final = "Postgres does not answer."
+_BROKEN: Final = "The connection to Postgres broke."
 
 
 class StatementRefused(Exception):
@@ -87,7 +98,7 @@ def keeps_connection(error: BaseException) -> bool:
 def translated(error: Exception) -> Exception:
     """The error that a caller gets for ``error``; ``error`` itself where nothing is known about it."""
     if is_timeout(error):
-        return DatabaseTimeout("Postgres did not finish the statement in time. Try again.")
+        return DatabaseTimeout(f"{sentence(error)} Try again.")
     if is_outage(error):
         return DatabaseUnavailable(f"{sentence(error)} Try again.")
     if is_refusal(error):
@@ -96,6 +107,14 @@ def translated(error: Exception) -> Exception:
 
 
 def sentence(error: BaseException) -> str:
-    """What is wrong, for whoever operates the service."""
+    """What is wrong, for whoever operates the service: words of ours, which hold no value and no secret.
+
+    "Cannot be reached" is said only of what could not be reached.
+    """
     state = sqlstate(error)
-    return _SENTENCES.get(state) or _SENTENCES.get(state[:2]) or _UNREACHABLE
+    if known := _SENTENCES.get(state) or _SENTENCES.get(state[:2]):
+        return known
+    if isinstance(error, TimeoutError):
+        return _SILENT
+    broken = isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError)
+    return _UNREACHABLE if isinstance(error, OSError) and not broken else _BROKEN

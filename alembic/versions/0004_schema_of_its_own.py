@@ -43,9 +43,17 @@ def upgrade() -> None:
         sa.Column("hand_back_seconds", sa.Double(), nullable=False, server_default="3"),
     ):
         op.add_column("workers", column, schema="aftercommit")
+    op.create_index(
+        "tasks_failed",
+        "tasks",
+        ["queue", "priority"],
+        schema="aftercommit",
+        postgresql_where=sa.text("finished_at IS NOT NULL AND error ->> 'type' NOT IN ('Cancelled', 'Expired')"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("tasks_failed", "tasks", schema="aftercommit")
     for name in ("hand_back_seconds", "lease_seconds", "timeout_seconds", "max_retries"):
         op.drop_column("workers", name, schema="aftercommit")
     op.alter_column(

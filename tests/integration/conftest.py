@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+import structlog
 
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import DatabaseConnection
@@ -23,6 +24,15 @@ from tests.private_servers import container_servers, private_servers
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = "aftercommit_template"
+
+# structlog's own default takes seconds for a traceback, during which the event loop stands still.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

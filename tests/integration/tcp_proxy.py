@@ -1,4 +1,4 @@
-"""A way to a server that a test can cut and mend, while the server itself goes on for others."""
+"""A way to a server that a test can cut, silence and mend, while the server itself goes on for others."""
 
 import asyncio
 from contextlib import suppress
@@ -7,7 +7,10 @@ from aftercommit.devstack.ports import free_port
 
 
 class TcpProxy:
-    """Forwards its port to a server once it was started; ``stop`` cuts every connection and listens no more."""
+    """Forwards its port to a server once it was started; ``stop`` cuts every connection and listens no more.
+
+    After ``silence`` it accepts connections and forwards nothing, until ``speak``.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -15,15 +18,24 @@ class TcpProxy:
         self._server: asyncio.Server | None = None
         self._cut = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._speaking = asyncio.Event()
+        self._speaking.set()
 
     async def start(self) -> None:
         self._cut = False
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
+    def silence(self) -> None:
+        self._speaking.clear()
+
+    def speak(self) -> None:
+        self._speaking.set()
+
     async def stop(self) -> None:
         if self._server is None:
             return
         self._cut = True
+        self.speak()
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
@@ -54,10 +66,10 @@ class TcpProxy:
         finally:
             self._writers.discard(far_writer)
 
-    @staticmethod
-    async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
+                await self._speaking.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()

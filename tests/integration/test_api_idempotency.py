@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from aftercommit.db import idempotency
 from aftercommit.db.database import Database
+from aftercommit.server.api import submit_routes
 from aftercommit.server.maintenance.idempotency_key_pruner import IdempotencyKeyPruner
+from aftercommit.server.submission.task_input import TaskIn
 from tests.integration.service import Answer, Api, Service
 
 EXPIRE = "UPDATE aftercommit.idempotency_keys SET created_at = now() - interval '24 hours 1 second' RETURNING key"
@@ -55,6 +58,90 @@ async def test_key_is_refused_when_it_came_with_another_request(service: Service
         assert (problem["status"], problem["code"]) == (422, "idempotency-key-reused")
         assert "'k1'" in problem["detail"]
     assert await count(service) == (1, 1)
+
+
+async def test_replay_comes_when_a_release_added_a_field_meanwhile(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LaterTaskIn(TaskIn):
+        unique_for_seconds: int | None = None
+
+    api = await service.api()
+    first = await submit(api, "k1", payload={"a": 1})
+    monkeypatch.setattr(submit_routes, "TaskIn", LaterTaskIn)
+    again = await submit(api, "k1", payload={"a": 1})
+    assert (again.status, again.body) == (201, first.body)
+    assert (await submit(api, "k1", payload={"a": 1}, unique_for_seconds=5)).status == 422
+
+
+async def test_spelling_of_a_request_does_not_matter(service: Service) -> None:
+    api = await service.api()
+    options = {"headers": {"Idempotency-Key": "k1", "Content-Type": "application/json"}}
+    first = await api.ask(
+        "POST", "/v1/tasks", data=rb'{"type":"echo","max_retries":5,"payload":{"a":[1,2.5],"b":"\u00e4"}}', **options
+    )
+    again = await api.ask(
+        "POST",
+        "/v1/tasks",
+        data='{ "payload": {"b": "ä", "a": [1.0, 2.5]}, "max_retries": 5.0, "type": "echo" }',
+        **options,
+    )
+    assert (again.status, again.body["id"]) == (201, first.body["id"])
+
+
+@pytest.mark.parametrize("deleted", [1, 3])
+async def test_replay_says_that_its_tasks_were_deleted(service: Service, deleted: int) -> None:
+    api = await service.api()
+    header = {"Idempotency-Key": "k1"}
+    batch = {"tasks": [{"type": "echo"}] * 3}
+    await api.call("POST", "/v1/tasks/batch", batch, headers=header)
+    await service.query(
+        "DELETE FROM aftercommit.tasks WHERE id IN (SELECT id FROM aftercommit.tasks LIMIT :count)", count=deleted
+    )
+    problem = await api.refusal("POST", "/v1/tasks/batch", batch, headers=header)
+    assert (problem["status"], problem["code"]) == (410, "tasks-deleted")
+    assert f"{deleted} of the 3" in problem["detail"]
+    assert (await count(service))[0] == 3 - deleted
+
+
+async def test_replay_of_a_single_task_says_that_it_was_deleted(service: Service) -> None:
+    api = await service.api()
+    await submit(api, "k1")
+    await service.query("DELETE FROM aftercommit.tasks")
+    problem = await api.refusal("POST", "/v1/tasks", {"type": "echo"}, headers={"Idempotency-Key": "k1"})
+    assert (problem["status"], problem["code"]) == (410, "tasks-deleted")
+    assert (await count(service))[0] == 0
+
+
+async def test_replay_is_bounded_when_its_payloads_are_large(service: Service) -> None:
+    api = await service.api(api_max_page_bytes=100_000)
+    header = {"Idempotency-Key": "k1"}
+    batch = {"tasks": [{"type": "echo", "payload": {"n": n, "text": "x" * 10_000}} for n in range(80)]}
+    first = await api.ask("POST", "/v1/tasks/batch", batch, headers=header)
+    again = await api.ask("POST", "/v1/tasks/batch", batch, headers=header)
+    assert (again.status, again.headers["Idempotency-Replayed"]) == (201, "true")
+    tasks = again.body["tasks"]
+    assert [task["id"] for task in tasks] == [task["id"] for task in first.body["tasks"]]
+    assert tasks[:9] == first.body["tasks"][:9]
+    bulky = {"payload", "result", "error"}
+    assert all(not bulky & set(task) for task in tasks[9:])
+    assert tasks[79] == {name: value for name, value in first.body["tasks"][79].items() if name not in bulky}
+
+
+async def test_key_that_is_pruned_while_it_is_asked_for_is_free(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = await service.api()
+    first = await submit(api, "k1")
+
+    async def pruned(*_: Any) -> None:
+        monkeypatch.undo()
+        await service.query("DELETE FROM aftercommit.idempotency_keys")
+
+    monkeypatch.setattr(idempotency, "get", pruned)
+    again = await submit(api, "k1")
+    assert (again.status, "Idempotency-Replayed" in again.headers) == (201, False)
+    assert again.body["id"] != first.body["id"]
 
 
 async def test_key_is_free_when_its_request_was_refused(service: Service) -> None:

@@ -31,6 +31,9 @@ NONSENSE: list[tuple[str, str]] = [
     ("created_from=0001-01-01T00:00:00%2B14:00", "created_from"),
     ("created_before=9999-12-31T23:59:59-14:00", "created_before"),
     ("created_before=2026-13-01T00:00:00Z", "created_before"),
+    ("include=", "include"),
+    ("include=everything", "include"),
+    ("include=payload,,error", "include"),
     ("colour=red", "colour"),
 ]
 
@@ -76,6 +79,36 @@ async def test_pages_have_no_gap_and_no_repeat_when_tasks_come_meanwhile(
         found += [task["id"] for task in first["tasks"]]
     assert found == expected[::-1]
     assert counted == sizes
+
+
+async def test_listing_leaves_out_and_does_not_read_what_is_not_asked_for(service: Service, sent: list[str]) -> None:
+    api = await service.api()
+    task = await api.submit("echo", payload={"a": 1})
+    await api.call("POST", f"/v1/tasks/{task['id']}/complete", {"error": {"type": "A", "message": "b"}})
+    whole = await api.get(task["id"])
+    bulky = {"payload", "result", "error"}
+    for include in ([], ["payload"], ["error", "result"], ["payload", "result", "error"]):
+        sent.clear()
+        query = f"?include={','.join(include)}" if include else ""
+        _, page = await api.call("GET", f"/v1/tasks{query}")
+        left_out = bulky - set(include)
+        assert page["tasks"] == [{name: value for name, value in whole.items() if name not in left_out}]
+        [statement] = [statement for statement in sent if "ORDER BY" in statement]
+        columns = statement.partition("FROM")[0]
+        assert {name for name in bulky if f"tasks.{name}" in columns} == set(include)
+
+
+async def test_pages_are_cut_where_their_payloads_are_large(service: Service) -> None:
+    api = await service.api(api_max_page_bytes=100_000)
+    sizes = [30_000] * 7 + [150_000] * 2 + [10] * 60
+    tasks = await api.submit_batch([{"type": "echo", "payload": {"a": "x" * size}} for size in sizes])
+    newest = [task["id"] for task in reversed(tasks)]
+    found = await pages(api, limit=1000, include="payload")
+    assert [id_ for page in found for id_ in page] == newest
+    # The small ones; each of the largest alone; as many of the others as there is room for.
+    assert [len(page) for page in found] == [60, 1, 1, 3, 3, 1]
+    assert await pages(api, limit=1000) == [newest]
+    assert [len(page) for page in await pages(api, limit=55, include="payload")] == [55, 5, 1, 1, 3, 3, 1]
 
 
 async def test_task_is_found_by_each_of_its_traits(service: Service) -> None:

@@ -1,6 +1,7 @@
 """``/v1/queues`` and ``/v1/outbox``: what waits where."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -15,6 +16,9 @@ PARKED = """
     SELECT 'gone.high', gen_random_uuid(), 1, 10, 'no queue takes it', now() FROM generate_series(1, :count)
     RETURNING id
 """
+
+
+CLAIM = "INSERT INTO aftercommit.claims (id, worker, task_ids) VALUES (gen_random_uuid(), 'w', :ids)"
 
 
 async def queues(api: Api) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -41,17 +45,20 @@ async def test_queue_counts_what_postgres_and_rabbitmq_have(service: Service) ->
     connection = await service.declare()
     tasks = await api.submit_batch([{"type": "echo", "priority": "high"}] * 6)
     changes = {
-        1: "status = 'running'",
+        1: "status = 'running', worker = 'w'",
         2: "status = 'retrying'",
         3: """status = 'failed', finished_at = now(), error = '{"type": "A", "message": "b"}'""",
         4: "status = 'succeeded', finished_at = now()",
-        5: """status = 'cancelled', finished_at = now(), error = '{"type": "A", "message": "b"}'""",
+        5: """status = 'cancelled', finished_at = now(), error = '{"type": "Cancelled", "message": "b"}'""",
     }
     for index, change in changes.items():
         await service.query(f"UPDATE aftercommit.tasks SET {change} WHERE id = '{tasks[index]['id']}'")
     await service.query(
         f"UPDATE aftercommit.tasks SET queued_at = now() - interval '1 hour' WHERE id = '{tasks[0]['id']}'"
     )
+    # Two claims of one worker list the task that runs, and others that ended.
+    for ids in (tasks[1:4], tasks[1:2]):
+        await service.query(CLAIM, ids=[UUID(task["id"]) for task in ids])
     publisher = Publisher(connection, Declarer(connection, service.settings), confirm_seconds=10)
     await publisher.prepare()
     await publisher.publish(

@@ -25,7 +25,7 @@ class MuteProxy(TcpProxy):
         self.speaks = asyncio.Event()
         self.speaks.set()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:  # type: ignore[override]  # the original needs no state
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
             await self.speaks.wait()
             writer.write(data)

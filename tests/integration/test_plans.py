@@ -23,6 +23,7 @@ from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import (
     claims,
     idempotency,
+    listing,
     outbox,
     queue_counts,
     reconcile,
@@ -36,9 +37,9 @@ from aftercommit.db import (
 )
 from aftercommit.db.database import FRESH_PLANS, KEPT_PLANS, Fetch, session_settings
 from aftercommit.db.engine import database_url
+from aftercommit.db.listing import TaskFilter
 from aftercommit.db.retention import Kind
 from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
-from aftercommit.db.tasks import TaskFilter
 from aftercommit.devstack.servers import Servers
 from aftercommit.server.maintenance import task_pruner
 from tests.integration.conftest import connect_admin
@@ -88,8 +89,8 @@ OUTCOMES = [Outcome(task_id=task_id, attempt=1, worker="worker", ending=Event.SU
 Call = Callable[[Fetch], Awaitable[object]]
 
 
-def listing(**wanted: Any) -> Call:
-    return lambda fetch: tasks.list_newest(fetch, TaskFilter(**wanted), before=None, limit=51)
+def list_by(**wanted: Any) -> Call:
+    return lambda fetch: listing.list_newest(fetch, TaskFilter(**wanted), before=None, limit=51)
 
 
 def find_over(kind: Kind) -> Call:
@@ -109,35 +110,35 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         lambda fetch: steering.complete(fetch, IDS[0], result="1", error=None, reason=""),
         {"tasks_pkey"},
     ),
-    "list": (listing(), {"tasks_pkey"}),
+    "list": (list_by(), {"tasks_pkey"}),
     "list the next page": (
-        lambda fetch: tasks.list_newest(fetch, TaskFilter(), before=IDS[50], limit=51),
+        lambda fetch: listing.list_newest(fetch, TaskFilter(), before=IDS[50], limit=51),
         {"tasks_pkey"},
     ),
-    "list succeeded": (listing(status=Status.SUCCEEDED), {"tasks_pkey"}),
-    "list failed": (listing(status=Status.FAILED), {"tasks_unsuccessful"}),
-    "list expired, of which there are none": (listing(status=Status.EXPIRED), {"tasks_unsuccessful"}),
-    "list queued": (listing(status=Status.QUEUED), {"tasks_unfinished"}),
-    "list scheduled, of which there are none": (listing(status=Status.SCHEDULED), {"tasks_unfinished"}),
+    "list succeeded": (list_by(status=Status.SUCCEEDED), {"tasks_pkey"}),
+    "list failed": (list_by(status=Status.FAILED), {"tasks_unsuccessful"}),
+    "list expired, of which there are none": (list_by(status=Status.EXPIRED), {"tasks_unsuccessful"}),
+    "list queued": (list_by(status=Status.QUEUED), {"tasks_unfinished"}),
+    "list scheduled, of which there are none": (list_by(status=Status.SCHEDULED), {"tasks_unfinished"}),
     "list a backlog": (
-        listing(status=Status.QUEUED, queue="emails", priority=Priority.HIGH),
+        list_by(status=Status.QUEUED, queue="emails", priority=Priority.HIGH),
         {"tasks_unfinished"},
     ),
-    "list a type": (listing(type="rare"), {"tasks_by_type"}),
-    "list a frequent type": (listing(type="type.3"), {"tasks_by_type"}),
-    "list an unknown type": (listing(type="unknown"), {"tasks_by_type"}),
-    "list a tag": (listing(tag="order:100"), {"tasks_by_tag"}),
+    "list a type": (list_by(type="rare"), {"tasks_by_type"}),
+    "list a frequent type": (list_by(type="type.3"), {"tasks_by_type"}),
+    "list an unknown type": (list_by(type="unknown"), {"tasks_by_type"}),
+    "list a tag": (list_by(tag="order:100"), {"tasks_by_tag"}),
     "list a period": (
-        listing(created_from=NOON, created_before=NOON + timedelta(hours=1)),
+        list_by(created_from=NOON, created_before=NOON + timedelta(hours=1)),
         {"tasks_pkey"},
     ),
-    "list a period's failures": (listing(status=Status.FAILED, created_from=NOON), {"tasks_unsuccessful"}),
+    "list a period's failures": (list_by(status=Status.FAILED, created_from=NOON), {"tasks_unsuccessful"}),
     "outbox.list_failed": (
         lambda fetch: outbox.list_failed(fetch, after=0, limit=100),
         {"outbox_failed"},
     ),
     "outbox.requeue": (lambda fetch: outbox.requeue(fetch, None), {"outbox_failed"}),
-    "queue_counts.count": (queue_counts.count, {"tasks_unfinished", "tasks_unsuccessful"}),
+    "queue_counts.count": (queue_counts.count, {"tasks_unfinished", "tasks_failed", "tasks_pkey"}),
     "schedule.send_due": (lambda fetch: schedule.send_due(fetch, limit=1000), {"tasks_due"}),
     "schedule.seconds_until_next": (schedule.seconds_until_next, {"tasks_due"}),
     "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),

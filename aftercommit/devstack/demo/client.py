@@ -37,6 +37,10 @@ class Client:
             if cursor is None:
                 return
 
+    async def task(self, task_id: str) -> Json:
+        """One task, with its payload, result and error, which a listing leaves out."""
+        return await self._call("GET", f"/v1/tasks/{task_id}")
+
     async def attempts(self, task_id: str) -> list[Json]:
         return cast("list[Json]", (await self._call("GET", f"/v1/tasks/{task_id}/attempts"))["attempts"])
 

@@ -156,4 +156,4 @@ async def _show_dead_letter(console: Console, client: Client, load: Load, seen: 
     hopeless = [task_id for task_id, delivery in load.submitted.items() if delivery.always_fails]
     dead = next((task_id for task_id in hopeless if seen.tasks.get(task_id, {}).get("status") == "failed"), None)
     if dead is not None:
-        print_dead_letter(console, seen.tasks[dead], await client.attempts(dead))
+        print_dead_letter(console, await client.task(dead), await client.attempts(dead))

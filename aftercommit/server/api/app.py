@@ -22,9 +22,15 @@ from aftercommit.server.api import health_routes, outbox_routes, problems, queue
 from aftercommit.server.api.body_limit import BodyLimit
 from aftercommit.server.api.completion_waiters import CompletionWaiters
 from aftercommit.server.api.dependencies import Dependencies
+from aftercommit.server.api.outage_log import OutageLog
 from aftercommit.server.api.problems import Problem
-from aftercommit.server.api.schemas import BatchIn, CompletionIn, RequeueIn, TaskIn
-from aftercommit.server.submission.group_commit import GroupCommit
+from aftercommit.server.api.queue_overview import QueueOverview
+from aftercommit.server.api.readiness import Readiness
+from aftercommit.server.api.schemas import BatchIn, CompletionIn, RequeueIn
+from aftercommit.server.api.shared_answer import SharedAnswer
+from aftercommit.server.submission.group_commit import GroupCommit, QueueLimits
+from aftercommit.server.submission.submitter import Submitter
+from aftercommit.server.submission.task_input import TaskIn
 
 DESCRIPTION = """Commit a task; it will run. Errors are RFC 9457 problems: branch on `code`, show `detail`."""
 
@@ -34,16 +40,19 @@ _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "lo
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. Its lifespan opens and closes what it needs; it starts while Postgres or RabbitMQ is away."""
+    outage_log = OutageLog()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _serving(settings) as dependencies:
+        async with _serving(settings, outage_log) as dependencies:
             app.state.dependencies = dependencies
             yield
 
     app = FastAPI(title="Aftercommit", version="1", description=DESCRIPTION, lifespan=lifespan, telemetry=_NO_TELEMETRY)
-    app.add_middleware(BodyLimit, max_bytes=settings.api_max_body_bytes)
-    problems.install(app)
+    app.add_middleware(
+        BodyLimit, max_bytes=settings.api_max_body_bytes, max_bytes_at_a_time=settings.api_max_bodies_bytes
+    )
+    problems.install(app, outage_log=outage_log)
     for module in (submit_routes, task_routes, queue_routes, outbox_routes, health_routes):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]  # FastAPI's documented way
@@ -51,32 +60,51 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def _serving(settings: Settings) -> AsyncIterator[Dependencies]:
+async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[Dependencies]:
     database = Database(settings, application="api")
     connect = partial(DatabaseConnection, settings, application="api")
     notifier = OutboxNotifier(connect())
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-api")
+    inspector = Inspector(connection)
+    readiness = Readiness(connection=connect(), inspector=inspector)
+    group_commit = GroupCommit(connect, notifier, limits=_queue_limits(settings))
+    overview = QueueOverview(
+        work_queues=[str(work_queue) for work_queue in settings.work_queues],
+        database=database,
+        inspector=inspector,
+        declarer=Declarer(connection, settings),
+        management=_management(settings),
+        readiness=readiness,
+    )
     dependencies = Dependencies(
         settings=settings,
         database=database,
         outbox_notifier=notifier,
-        group_commit=GroupCommit(connect, notifier),
+        submitter=Submitter(settings=settings, database=database, group_commit=group_commit),
         waiters=CompletionWaiters(database),
-        inspector=Inspector(connection),
-        declarer=Declarer(connection, settings),
-        management=_management(settings),
+        readiness=readiness,
+        queues=SharedAnswer(overview.read),
     )
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(dependencies.outbox_notifier.run(stopping))
-        group.create_task(dependencies.waiters.run(stopping))
+        for service in (notifier, dependencies.waiters, readiness, outage_log):
+            group.create_task(service.run(stopping))
         try:
             yield dependencies
         finally:
-            await dependencies.group_commit.close()
+            await group_commit.close()
+            await dependencies.queues.close()
             stopping.set()
     await connection.close()
     await database.close()
+
+
+def _queue_limits(settings: Settings) -> QueueLimits:
+    return QueueLimits(
+        max_tasks=settings.submit_queue_tasks,
+        max_bytes=settings.submit_queue_bytes,
+        wait_seconds=settings.submit_wait_seconds,
+    )
 
 
 def _management(settings: Settings) -> Management | None:

@@ -18,29 +18,38 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
-    """A dependency that gives the request's body as ``model``.
-
-    Raises UnsupportedMediaType or MalformedRequest for what is not JSON and InvalidRequest, with a pointer each, for
-    what does not fit.
-    """
+    """A dependency that gives the request's body as ``model``. Raises like ``read_json`` and ``validated``."""
 
     async def read(request: Request) -> M:
-        value = parse(await _receive(request), request.headers.get("content-type", ""))
-        if not json_text.is_plain(value) and (
-            flaws := [FieldError(*flaw) for flaw in islice(json_text.find_flaws(value), MOST_ERRORS)]
-        ):
-            raise invalid(*flaws)
-        try:
-            return model.model_validate(value)
-        except ValidationError as error:
-            raise invalid(
-                *(
-                    field_error({**flaw, "loc": ("body", *flaw["loc"])})
-                    for flaw in error.errors(include_url=False, include_input=False, include_context=False)
-                )
-            ) from None
+        return validated(model, await read_json(request))
 
     return read
+
+
+async def read_json(request: Request) -> Any:
+    """The request's body as a JSON value that can be stored.
+
+    Raises UnsupportedMediaType or MalformedRequest for what is not JSON, InvalidRequest for what cannot be stored.
+    """
+    value = parse(await _receive(request), request.headers.get("content-type", ""))
+    if not json_text.is_plain(value) and (
+        flaws := [FieldError(*flaw) for flaw in islice(json_text.find_flaws(value), MOST_ERRORS)]
+    ):
+        raise invalid(*flaws)
+    return value
+
+
+def validated(model: type[M], value: Any) -> M:
+    """``value`` as ``model``. Raises InvalidRequest, with a pointer for each field that does not fit."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(
+            *(
+                field_error({**flaw, "loc": ("body", *flaw["loc"])})
+                for flaw in error.errors(include_url=False, include_input=False, include_context=False)
+            )
+        ) from None
 
 
 async def _receive(request: Request) -> bytes:

@@ -5,14 +5,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from aftercommit.broker.declaration import Declarer
-from aftercommit.broker.inspection import Inspector
-from aftercommit.broker.management import Management
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import Database
 from aftercommit.runtime.notifier import OutboxNotifier
 from aftercommit.server.api.completion_waiters import CompletionWaiters
-from aftercommit.server.submission.group_commit import GroupCommit
+from aftercommit.server.api.readiness import Readiness
+from aftercommit.server.api.schemas import QueuesOut
+from aftercommit.server.api.shared_answer import SharedAnswer
+from aftercommit.server.submission.submitter import Submitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,10 @@ class Dependencies:
     settings: Settings
     database: Database
     outbox_notifier: OutboxNotifier
-    group_commit: GroupCommit
+    submitter: Submitter
     waiters: CompletionWaiters
-    inspector: Inspector
-    declarer: Declarer
-    management: Management | None
+    readiness: Readiness
+    queues: SharedAnswer[QueuesOut]
 
 
 async def _dependencies(request: Request) -> Dependencies:

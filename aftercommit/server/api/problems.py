@@ -15,16 +15,19 @@ from aftercommit.core import json_text
 from aftercommit.core.errors import (
     AftercommitError,
     BodyTooLarge,
+    DatabaseTimeout,
     DatabaseUnavailable,
     FieldError,
     IdempotencyKeyReused,
     InvalidRequest,
     MalformedRequest,
+    Overloaded,
     TaskNotFound,
+    TasksDeleted,
     UnsupportedMediaType,
     WrongState,
 )
-from aftercommit.db.outages import is_outage
+from aftercommit.server.api.outage_log import OutageLog
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +56,7 @@ class Problem(BaseModel):
 def responses(*kinds: type[AftercommitError]) -> dict[int | str, dict[str, Any]]:
     """The error half of a route's OpenAPI ``responses``; what every route may answer is added."""
     grouped: dict[int, list[str]] = {}
-    every: tuple[type[AftercommitError], ...] = (*kinds, InvalidRequest, DatabaseUnavailable)
+    every: tuple[type[AftercommitError], ...] = (*kinds, InvalidRequest, DatabaseUnavailable, DatabaseTimeout)
     for kind in every:
         grouped.setdefault(kind.status, []).append(kind.title)
     documented: dict[int | str, dict[str, Any]] = {}
@@ -69,9 +72,9 @@ def responses(*kinds: type[AftercommitError]) -> dict[int | str, dict[str, Any]]
     return documented
 
 
-BODY_ERRORS: Final = (MalformedRequest, BodyTooLarge, UnsupportedMediaType)
+BODY_ERRORS: Final = (MalformedRequest, BodyTooLarge, UnsupportedMediaType, Overloaded)
 TASK_ERRORS: Final = (TaskNotFound, WrongState)
-SUBMIT_ERRORS: Final = (*BODY_ERRORS, IdempotencyKeyReused)
+SUBMIT_ERRORS: Final = (*BODY_ERRORS, IdempotencyKeyReused, TasksDeleted)
 
 
 def render(error: AftercommitError) -> JSONResponse:
@@ -106,11 +109,13 @@ def field_error(flaw: Mapping[str, Any]) -> FieldError:
     return FieldError(str(path[0]) if path else str(where), message)
 
 
-def install(app: FastAPI) -> None:
-    """Render every error that leaves ``app``, foreseen or not, as a problem."""
+def install(app: FastAPI, *, outage_log: OutageLog) -> None:
+    """Render every error that leaves ``app``, foreseen or not, as a problem; log those that are ours."""
 
     @app.exception_handler(AftercommitError)
-    async def on_known(_: Request, error: AftercommitError) -> JSONResponse:
+    async def on_known(request: Request, error: AftercommitError) -> JSONResponse:
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            outage_log.note(error, path=request.url.path)
         return render(error)
 
     @app.exception_handler(RequestValidationError)
@@ -137,7 +142,5 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def on_unknown(request: Request, error: Exception) -> JSONResponse:
-        if is_outage(error):
-            return render(DatabaseUnavailable("Postgres cannot be reached right now. Try again."))
         log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
         return render(AftercommitError("This is our mistake; the log of the API has the details."))

@@ -7,20 +7,15 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from aftercommit.core.queues import QUEUE_PATTERN, Priority
+from aftercommit.core.queues import Priority
 from aftercommit.core.states import Status
-from aftercommit.handler import LONGEST_TIMEOUT_SECONDS, TYPE_PATTERN
+from aftercommit.server.submission.task_input import Input, QueueName, Tag, TaskIn, TypeName, whole
 
 LARGEST_BATCH: Final = 10_000
 LONGEST_WAIT_SECONDS: Final = 60
-TAG_PATTERN: Final = r"^[A-Za-z0-9_.:/@+=#-]{1,100}$"
 CURSOR_PATTERN: Final = r"^[0-9a-f]{32}$"
+INCLUDE_PATTERN: Final = r"^(payload|result|error)(,(payload|result|error))*$"
 KEY_PATTERN: Final = r"^[!-~]{1,200}$"
-
-
-def _whole(value: Any) -> Any:
-    """JSON knows one kind of number: 5.0 is as whole as 5."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _written_out(value: Any) -> Any:
@@ -37,50 +32,7 @@ def _in_utc(value: datetime) -> datetime:
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
-Retries = Annotated[int, Field(ge=0, le=1000), BeforeValidator(_whole)]
-RowId = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_whole)]
-TypeName = Annotated[str, Field(pattern=TYPE_PATTERN, examples=["http.request"])]
-QueueName = Annotated[str, Field(pattern=QUEUE_PATTERN, examples=["tasks"])]
-PriorityName = Annotated[Priority, Field(strict=False)]
-Tag = Annotated[str, Field(pattern=TAG_PATTERN, examples=["order:4711"])]
-
-
-class Input(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class TaskIn(Input):
-    """A task to submit."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "http.request",
-                    "payload": {"method": "POST", "url": "https://example.com/hook", "json": {"order": 4711}},
-                    "priority": "high",
-                    "max_retries": 5,
-                    "tags": ["order:4711"],
-                }
-            ]
-        }
-    )
-
-    type: TypeName
-    payload: dict[str, Any] = Field(
-        default={},
-        description="Any JSON object up to API_MAX_PAYLOAD_BYTES. No NUL characters, no lone surrogates.",
-        examples=[{"order": 4711}],
-    )
-    queue: QueueName | None = Field(default=None, description="One of QUEUES; null: the first of them")
-    priority: PriorityName = Priority.MEDIUM
-    max_retries: Retries | None = Field(
-        default=None, description="Attempts after the first; null: the handler's own, or MAX_RETRIES"
-    )
-    timeout_seconds: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_SECONDS)] | None = Field(
-        default=None, description="Bound of one attempt; null: the handler's own, or TASK_TIMEOUT_SECONDS"
-    )
-    tags: list[Tag] = Field(default=[], max_length=20)
+RowId = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(whole)]
 
 
 class BatchIn(Input):
@@ -136,23 +88,23 @@ class ErrorOut(Output):
     traceback: str | None = None
 
 
-class TaskOut(Output):
-    """A task as it stands now."""
+class ListedTaskOut(Output):
+    """A task as it stands now. What was not asked for, or has no room in the answer, is left out."""
 
     id: UUID = Field(examples=["0199a3c5-7e4b-7c11-9a55-0d9f4c5be7aa"])
     type: str = Field(examples=["http.request"])
     queue: str = Field(examples=["tasks"])
     priority: Priority
     status: Status
-    payload: dict[str, Any]
+    payload: dict[str, Any] | None = None
     tags: list[str]
     max_retries: int | None
     timeout_seconds: float | None
     dispatch: int = Field(description="How often it was sent out")
     attempt: int = Field(description="How often it was started")
     worker: str | None = Field(description="The worker that runs it or ran it last")
-    result: Any
-    error: ErrorOut | None = Field(description="Why it did not succeed, or why it is being retried")
+    result: Any = None
+    error: ErrorOut | None = None
     created_at: datetime
     queued_at: datetime = Field(description="When it was last sent out")
     due_at: datetime | None = Field(description="A retry's earliest start")
@@ -161,11 +113,23 @@ class TaskOut(Output):
     finished_at: datetime | None
 
 
+class TaskOut(ListedTaskOut):
+    """A task as it stands now."""
+
+    payload: dict[str, Any]
+    result: Any
+    error: ErrorOut | None = Field(description="Why it did not succeed, or why it is being retried")
+
+
 class TasksOut(Output):
-    tasks: list[TaskOut]
+    tasks: list[ListedTaskOut] = Field(
+        description="A replay leaves payload, result and error out where it would have more of them than "
+        "API_MAX_PAGE_BYTES"
+    )
 
 
-class TaskPage(TasksOut):
+class TaskPage(Output):
+    tasks: list[ListedTaskOut]
     next_cursor: str | None = Field(description="For the next page; null on the last")
 
 
@@ -186,9 +150,9 @@ class QueueOut(Output):
     """A work queue: what Postgres knows, then what the broker says (null when it does not)."""
 
     name: str = Field(examples=["tasks.high"])
-    waiting: int
+    waiting: int = Field(description="Counted up to 1,000,000")
     running: int
-    failed: int
+    failed: int = Field(description="Counted up to 1,000,000")
     oldest_waiting_seconds: float | None
     ready: int | None
     unacknowledged: int | None = Field(description="Needs RABBITMQ_MANAGEMENT_URL")
@@ -206,6 +170,7 @@ class QueuesOut(Output):
     problems: dict[str, str] = Field(
         description="Every queue and exchange that cannot be used, retry queues and tasks.dlq included, and why"
     )
+    counted_at: datetime = Field(description="A second ago at most, longer where counting takes long")
 
 
 class OutboxRowOut(Output):
@@ -255,6 +220,14 @@ class TaskQuery(BaseModel):
         default=None, description="next_cursor of the page before"
     )
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    include: Annotated[str, Field(pattern=INCLUDE_PATTERN, examples=["payload,error"])] | None = Field(
+        default=None,
+        description="Which of payload, result and error to return, comma-separated; a page with them may be shorter",
+    )
+
+    @property
+    def bulky(self) -> frozenset[str]:
+        return frozenset(self.include.split(",")) if self.include else frozenset()
 
 
 class WaitQuery(BaseModel):

@@ -1,30 +1,30 @@
-"""``POST /v1/tasks``: from a request to committed rows; and what an Idempotency-Key means."""
+"""``POST /v1/tasks``: parses a request, has it submitted, renders what became of its tasks."""
 
-import hashlib
-import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
-from uuid_utils.compat import uuid7
 
-from aftercommit.core import json_text
-from aftercommit.core.errors import FieldError, IdempotencyKeyReused
+from aftercommit.core.errors import FieldError
 from aftercommit.core.states import Status
-from aftercommit.db import idempotency, tasks
-from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
-from aftercommit.server.api.body import documented, json_body
+from aftercommit.db.submit import IdempotencyKey, NewTask
+from aftercommit.server.api.body import documented, read_json, validated
 from aftercommit.server.api.dependencies import Dependencies
 from aftercommit.server.api.problems import SUBMIT_ERRORS, invalid, responses
-from aftercommit.server.api.schemas import KEY_PATTERN, BatchIn, TaskIn, TaskOut, TasksOut
+from aftercommit.server.api.schemas import KEY_PATTERN, BatchIn, ListedTaskOut, TaskOut, TasksOut
+from aftercommit.server.submission.group_commit import SubmissionDropped
+from aftercommit.server.submission.request_hash import request_hash
+from aftercommit.server.submission.results import Created, Replayed, SubmittedTask
+from aftercommit.server.submission.submitter import TasksRefused
+from aftercommit.server.submission.task_input import TaskIn
 
 KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 
-_KEY = re.compile(KEY_PATTERN)
+_KEY: Final = re.compile(KEY_PATTERN)
 _KEY_PARAMETER: Final = {
     "name": KEY,
     "in": "header",
@@ -42,6 +42,8 @@ _CREATED: Final[dict[int | str, dict[str, Any]]] = {
         }
     }
 }
+_NOBODY: Final = Response(status_code=499)
+"""For a client that has left."""
 
 
 class DirectRoute(APIRoute):
@@ -54,9 +56,6 @@ class DirectRoute(APIRoute):
 
 router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=DirectRoute)
 
-_read_task = json_body(TaskIn)
-_read_batch = json_body(BatchIn)
-
 
 @router.post(
     "",
@@ -67,8 +66,15 @@ _read_batch = json_body(BatchIn)
 )
 async def submit_task(request: Request) -> Response:
     """Commit one task. It will run."""
-    (task,), headers = await _submit(request, [await _read_task(request)], batch=False)
-    return Response(task, 201, headers, media_type="application/json")
+    given = await read_json(request)
+    task = validated(TaskIn, given)
+    try:
+        submitted = await _submit(request, [task], key=_key(request, "one", given))
+    except TasksRefused as error:
+        raise invalid(*(FieldError(f"#/{flaw.field}", flaw.detail) for flaw in error.flaws)) from None
+    except SubmissionDropped:
+        return _NOBODY
+    return _created(_render(submitted[0]), submitted)
 
 
 @router.post(
@@ -80,78 +86,53 @@ async def submit_task(request: Request) -> Response:
 )
 async def submit_batch(request: Request) -> Response:
     """Commit up to 10,000 tasks in one transaction, all or none. They come back in the order they were given in."""
-    submitted, headers = await _submit(request, (await _read_batch(request)).tasks, batch=True)
-    return Response(f'{{"tasks":[{",".join(submitted)}]}}', 201, headers, media_type="application/json")
+    given = await read_json(request)
+    wanted = validated(BatchIn, given).tasks
+    try:
+        submitted = await _submit(request, wanted, key=_key(request, "batch", given))
+    except TasksRefused as error:
+        raise invalid(
+            *(FieldError(f"#/tasks/{flaw.index}/{flaw.field}", flaw.detail) for flaw in error.flaws)
+        ) from None
+    except SubmissionDropped:
+        return _NOBODY
+    return _created(f'{{"tasks":[{",".join(map(_render, submitted))}]}}', submitted)
 
 
-async def _submit(request: Request, wanted: Sequence[TaskIn], *, batch: bool) -> tuple[list[str], dict[str, str]]:
-    """The tasks as JSON, and the headers that say more."""
+async def _submit(request: Request, wanted: Sequence[TaskIn], *, key: IdempotencyKey | None) -> list[SubmittedTask]:
     dependencies: Dependencies = request.app.state.dependencies
-    key = request_key(request.headers.get(KEY), "batch" if batch else "one", wanted)
-    new = prepare(wanted, dependencies, batch=batch)
-    created_at = await dependencies.group_commit.submit(Submission(new, key))
-    if created_at is not None:
-        moment = created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        return [render(task, moment) for task in new], {}
-    assert key is not None
-    return [task.model_dump_json() for task in await replay(dependencies, key)], {REPLAYED: "true"}
+
+    async def disconnected() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    return await dependencies.submitter.submit(wanted, key=key, caller_gone=disconnected)
 
 
-def prepare(wanted: Sequence[TaskIn], dependencies: Dependencies, *, batch: bool) -> list[NewTask]:
-    """Give each task its id. Raises InvalidRequest naming the field, and in a batch its index."""
-    flaws: list[FieldError] = []
-    new = []
-    settings = dependencies.settings
-    for index, task in enumerate(wanted):
-        pointer = f"#/tasks/{index}" if batch else "#"
-        payload = json_text.dump(task.payload)
-        queue = task.queue or settings.queues[0]
-        if (size := len(payload.encode())) > settings.api_max_payload_bytes:
-            limit = settings.api_max_payload_bytes
-            flaws.append(FieldError(f"{pointer}/payload", f"has {size} bytes; API_MAX_PAYLOAD_BYTES allows {limit}"))
-        if queue not in settings.queues:
-            known = ", ".join(settings.queues)
-            flaws.append(FieldError(f"{pointer}/queue", f"{queue!r} is not one of QUEUES: {known}"))
-        new.append(
-            NewTask(
-                id=uuid7(),
-                type=task.type,
-                payload=payload,
-                queue=queue,
-                priority=task.priority,
-                max_retries=task.max_retries,
-                timeout_seconds=task.timeout_seconds,
-                tags=tuple(dict.fromkeys(task.tags)),
-            )
-        )
-    if flaws:
-        raise invalid(*flaws)
-    return new
-
-
-def request_key(header: str | None, path: str, wanted: Sequence[TaskIn]) -> IdempotencyKey | None:
-    """What a request's Idempotency-Key stands for: its path and what it asks for, however that is spelt.
-
-    Raises InvalidRequest for one that is none.
-    """
+def _key(request: Request, kind: str, given: Any) -> IdempotencyKey | None:
+    """What the request's Idempotency-Key stands for. Raises InvalidRequest for a header that is none."""
+    header = request.headers.get(KEY)
     if header is None:
         return None
     if not _KEY.fullmatch(header):
         raise invalid(FieldError(KEY, f"should match {KEY_PATTERN}: up to 200 visible ASCII characters"))
-    asked = json.dumps([path, [task.model_dump(mode="json") for task in wanted]], sort_keys=True)
-    return IdempotencyKey(header, hashlib.sha256(asked.encode()).digest())
+    return IdempotencyKey(header, request_hash(kind, given))
 
 
-async def replay(dependencies: Dependencies, key: IdempotencyKey) -> list[TaskOut]:
-    """The tasks of the earlier request that holds ``key``, as they stand now. Raises IdempotencyKeyReused."""
-    fetch = dependencies.database.fetch
-    held = await idempotency.get(fetch, key.key)
-    if held is None or held["request_hash"] != key.request_hash:
-        raise IdempotencyKeyReused(
-            f"Idempotency-Key {key.key!r} came with another body before. Use a new key for a new request."
-        )
-    rows = {row["id"]: row for row in await tasks.get(fetch, held["task_ids"])}
-    return [TaskOut.model_validate(rows[task_id]) for task_id in held["task_ids"] if task_id in rows]
+def _created(body: str, submitted: Sequence[SubmittedTask]) -> Response:
+    replayed = any(isinstance(task, Replayed) for task in submitted)
+    return Response(body, 201, {REPLAYED: "true"} if replayed else None, media_type="application/json")
+
+
+def _render(submitted: SubmittedTask) -> str:
+    """The JSON of a task."""
+    match submitted:
+        case Created(task, created_at):
+            return _render_new(task, created_at.astimezone(UTC).isoformat().replace("+00:00", "Z"))
+        case Replayed(row):
+            return ListedTaskOut.model_validate(row).model_dump_json(exclude_unset=True)
+        case _:
+            assert_never(submitted)
 
 
 _UNSTARTED: Final = (
@@ -160,8 +141,8 @@ _UNSTARTED: Final = (
 )
 
 
-def render(task: NewTask, moment: str) -> str:
-    """The JSON of a TaskOut for a task as the statement left it: saves reading it back, and parsing its payload."""
+def _render_new(task: NewTask, moment: str) -> str:
+    """The JSON of a task as the statement left it: saves reading it back, and parsing its payload."""
     # Types, queues, priorities and tags are made of characters that JSON takes as they are.
     tags = '["' + '","'.join(task.tags) + '"]' if task.tags else "[]"
     return (

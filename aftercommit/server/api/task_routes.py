@@ -3,13 +3,14 @@
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 
 from aftercommit.core import failures, json_text
 from aftercommit.core.errors import FieldError, TaskNotFound, WrongState
 from aftercommit.core.states import FINAL, WAITING, Status
-from aftercommit.db import steering, tasks
-from aftercommit.db.tasks import TaskFilter
+from aftercommit.db import listing, steering, tasks
+from aftercommit.db.listing import TaskFilter
+from aftercommit.db.tasks import BULKY
 from aftercommit.server.api.body import documented, json_body
 from aftercommit.server.api.dependencies import Dependencies, Injected
 from aftercommit.server.api.problems import BODY_ERRORS, TASK_ERRORS, invalid, responses
@@ -17,6 +18,7 @@ from aftercommit.server.api.schemas import (
     AttemptOut,
     AttemptsOut,
     CompletionIn,
+    ListedTaskOut,
     TaskOut,
     TaskPage,
     TaskQuery,
@@ -26,16 +28,23 @@ from aftercommit.server.api.schemas import (
 router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
 
-@router.get("", responses=responses())
-async def list_tasks(query: Annotated[TaskQuery, Query()], dependencies: Injected) -> TaskPage:
-    """Tasks, newest first, a page at a time."""
-    wanted = TaskFilter(**query.model_dump(exclude={"cursor", "limit"}))
-    before = UUID(query.cursor) if query.cursor else None
-    rows = await tasks.list_newest(dependencies.database.fetch, wanted, before=before, limit=query.limit + 1)
-    page = rows[: query.limit]
-    more = len(rows) > query.limit
-    return TaskPage(
-        tasks=[TaskOut.model_validate(row) for row in page], next_cursor=page[-1]["id"].hex if more else None
+@router.get("", response_model=TaskPage, responses=responses())
+async def list_tasks(query: Annotated[TaskQuery, Query()], dependencies: Injected) -> Response:
+    """Tasks, newest first, a page at a time; payload, result and error only where ``include`` asks for them."""
+    page = await listing.list_page(
+        dependencies.database.fetch,
+        TaskFilter(**query.model_dump(exclude={"cursor", "limit", "include"})),
+        before=UUID(query.cursor) if query.cursor else None,
+        limit=query.limit,
+        bulky=query.bulky,
+        max_bytes=dependencies.settings.api_max_page_bytes,
+    )
+    answer = TaskPage(
+        tasks=[ListedTaskOut.model_validate(row) for row in page.tasks],
+        next_cursor=page.tasks[-1]["id"].hex if page.more else None,
+    )
+    return Response(
+        answer.model_dump_json(exclude={"tasks": {"__all__": set(BULKY - query.bulky)}}), media_type="application/json"
     )
 
 

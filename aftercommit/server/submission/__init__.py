@@ -1,1 +1,1 @@
-"""What a submit is, for every way in: checks, ids, idempotency, the commit."""
+"""What a submit is, for every way in: checks, ids, defaults, idempotency, the commit. It knows nothing of requests."""

@@ -1,15 +1,16 @@
-"""Group commit: what requests submit while a statement is under way goes into the next one together.
+"""Group commit: submissions that arrive while a statement is under way share the next one.
 
-Each waits for the commit that holds its tasks. A lone request is written at once, alone.
+Each caller waits for the commit that holds its tasks. A lone submission is written at once, alone.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from aftercommit.core.errors import DatabaseTimeout, Overloaded
 from aftercommit.db import submit
 from aftercommit.db.database import Connect, DatabaseConnection
 from aftercommit.db.outages import StatementRefused
@@ -18,84 +19,159 @@ from aftercommit.runtime.notifier import OutboxNotifier
 
 STATEMENTS_AT_ONCE: Final = 2
 CLOSE_SECONDS: Final = 2.0
-MOST_TASKS: Final = 1_000
-"""In one statement, but for a request that alone has more."""
+
+LARGEST_GROUP_TASKS: Final = 1_000
+LARGEST_GROUP_BYTES: Final = 8_388_608
+"""Of payloads. A submission that alone is larger is a group of its own."""
+
+REVIEW_SECONDS: Final = 0.25
+"""Between looks for submissions that have waited too long, or whose caller is gone."""
+
+CallerGone = Callable[[], Awaitable[object]]
+"""Returns when the caller no longer waits for the answer."""
 
 
-@dataclass(frozen=True, slots=True)
+class SubmissionDropped(Exception):
+    """The caller left before its submission was sent to Postgres: nothing was committed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """How many tasks and payload bytes may wait for a commit in one process, and how long a caller waits."""
+
+    max_tasks: int
+    max_bytes: int
+    wait_seconds: float
+
+
+@dataclass(slots=True, eq=False)
 class _Waiting:
     submission: Submission
+    payload_bytes: int
     committed: asyncio.Future[datetime | None]
+    deadline: float
+    caller_gone: CallerGone | None
+    watcher: asyncio.Task[None] | None = None
+    sent: bool = False
 
 
 class GroupCommit:
-    def __init__(self, connect: Connect, notifier: OutboxNotifier) -> None:
+    """Commits submissions over connections of its own. What waits is bounded in number, bytes and time."""
+
+    def __init__(self, connect: Connect, notifier: OutboxNotifier, *, limits: QueueLimits) -> None:
         self._notifier = notifier
+        self._limits = limits
         self._idle = [connect() for _ in range(STATEMENTS_AT_ONCE)]
         self._waiting: deque[_Waiting] = deque()
+        self._sent: dict[DatabaseConnection, list[_Waiting]] = {}
         self._writers: set[asyncio.Task[None]] = set()
+        self._review_timer: asyncio.TimerHandle | None = None
+        # Of what waits and what was sent.
+        self._tasks = 0
+        self._bytes = 0
 
-    async def submit(self, submission: Submission) -> datetime | None:
-        """Commit; when that was, or None when another request holds the key and nothing was committed.
+    async def submit(
+        self, submission: Submission, *, payload_bytes: int = 0, caller_gone: CallerGone | None = None
+    ) -> datetime | None:
+        """Commit; when that was, or None when another submission holds the key and nothing was committed.
 
-        Raises DatabaseUnavailable. A caller that goes away takes nothing back.
+        Raises Overloaded when nothing was committed for want of room or time, DatabaseTimeout when the statement was
+        sent and not answered in time (whether it took effect is unknown), DatabaseUnavailable, StatementRefused.
+        A submission whose caller is cancelled or gone before it was sent is dropped: SubmissionDropped.
         """
-        committed: asyncio.Future[datetime | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(submission, committed))
+        self._check_room(len(submission.tasks), payload_bytes)
+        loop = asyncio.get_running_loop()
+        committed: asyncio.Future[datetime | None] = loop.create_future()
+        deadline = loop.time() + self._limits.wait_seconds
+        self._waiting.append(_Waiting(submission, payload_bytes, committed, deadline, caller_gone))
+        self._tasks += len(submission.tasks)
+        self._bytes += payload_bytes
         if self._idle:
-            writer = asyncio.create_task(self._write_all(self._idle.pop()), name="submissions")
+            writer = asyncio.create_task(self._write_all(self._idle.pop()), name="group-commit")
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
+        if self._review_timer is None:
+            self._review_timer = loop.call_later(REVIEW_SECONDS, self._review)
         return await committed
 
     async def close(self) -> None:
-        """When no request waits for a commit any more. What is under way is given CLOSE_SECONDS."""
+        """Close the connections once no caller waits any more. Statements under way are given CLOSE_SECONDS."""
         writers = set(self._writers)
         if writers:
             await asyncio.wait(writers, timeout=CLOSE_SECONDS)
         for writer in writers:
             writer.cancel()
         await asyncio.gather(*writers, return_exceptions=True)
+        while self._waiting:
+            _settle(self._waiting.popleft().committed, Overloaded("This API stops. Nothing was submitted: try again."))
+        if self._review_timer is not None:
+            self._review_timer.cancel()
         for connection in self._idle:
             await connection.close()
 
+    def _check_room(self, tasks: int, payload_bytes: int) -> None:
+        """Raise Overloaded when too much waits. A submission that finds nothing else there is always taken."""
+        limits = self._limits
+        if self._tasks and (self._tasks + tasks > limits.max_tasks or self._bytes + payload_bytes > limits.max_bytes):
+            raise Overloaded(
+                f"{self._tasks} tasks with {self._bytes} bytes wait for Postgres already (SUBMIT_QUEUE_TASKS, "
+                "SUBMIT_QUEUE_BYTES). Nothing was submitted: try again."
+            )
+
     async def _write_all(self, connection: DatabaseConnection) -> None:
         try:
-            while self._waiting:
-                await self._write(connection, self._next_group())
+            while group := self._next_group():
+                self._sent[connection] = group
+                try:
+                    await self._write(connection, group)
+                finally:
+                    self._release(self._sent.pop(connection))
         finally:
             self._idle.append(connection)
 
     def _next_group(self) -> list[_Waiting]:
-        """The oldest, up to the limit. A key that is in it already waits for the next: it has one holder."""
+        """The oldest, up to the limits. A second submission with a key of the group waits for the next group."""
         group: list[_Waiting] = []
         keys: set[str] = set()
-        size = 0
+        size = payload_bytes = 0
         while self._waiting:
-            submission = self._waiting[0].submission
+            waiting = self._waiting[0]
+            if waiting.committed.done():
+                self._release([self._waiting.popleft()])
+                continue
+            submission = waiting.submission
             size += len(submission.tasks)
+            payload_bytes += waiting.payload_bytes
             key = submission.key.key if submission.key else None
-            if group and (size > MOST_TASKS or key in keys):
+            if group and (size > LARGEST_GROUP_TASKS or payload_bytes > LARGEST_GROUP_BYTES or key in keys):
                 break
             if key is not None:
                 keys.add(key)
+            waiting.sent = True
             group.append(self._waiting.popleft())
         return group
 
+    def _release(self, gone: Sequence[_Waiting]) -> None:
+        """Make room for others."""
+        for waiting in gone:
+            self._tasks -= len(waiting.submission.tasks)
+            self._bytes -= waiting.payload_bytes
+
     async def _write(self, connection: DatabaseConnection, group: Sequence[_Waiting]) -> None:
-        """Never raises: who waits is told."""
+        """Commit a group and tell its callers. Raises nothing but what is no Exception."""
         try:
             created_at, free = await submit.submit(connection.fetch, [each.submission for each in group])
         except StatementRefused as error:
-            # Postgres refuses one of them, and that one alone shall hear of it.
+            # Postgres refuses one of them, and only that one is told.
             if len(group) == 1:
                 _settle(group[0].committed, error)
                 return
             for each in group:
                 await self._write(connection, [each])
         except BaseException as error:
+            outcome = error if isinstance(error, Exception) else _unanswered("This API stops")
             for each in group:
-                _settle(each.committed, error)
+                _settle(each.committed, outcome)
             if not isinstance(error, Exception):
                 raise
         else:
@@ -105,11 +181,51 @@ class GroupCommit:
                 key = each.submission.key
                 _settle(each.committed, created_at if key is None or key.key in free else None)
 
+    def _review(self) -> None:
+        """End the waits that last too long, drop whose caller is gone, and watch the callers of the others."""
+        now = asyncio.get_running_loop().time()
+        seconds = self._limits.wait_seconds
+        for waiting in self._waiting:
+            if waiting.deadline <= now:
+                _settle(
+                    waiting.committed,
+                    Overloaded(
+                        f"Postgres did not come to it within {seconds:g} s (SUBMIT_WAIT_SECONDS). Nothing was "
+                        "submitted: try again."
+                    ),
+                )
+            elif waiting.watcher is None and waiting.caller_gone is not None:
+                self._start_watching(waiting, waiting.caller_gone)
+        for group in self._sent.values():
+            for waiting in group:
+                if waiting.deadline <= now:
+                    _settle(waiting.committed, _unanswered(f"Postgres did not answer within {seconds:g} s"))
+        self._release([waiting for waiting in self._waiting if waiting.committed.done()])
+        self._waiting = deque(waiting for waiting in self._waiting if not waiting.committed.done())
+        busy = self._waiting or self._sent
+        self._review_timer = asyncio.get_running_loop().call_later(REVIEW_SECONDS, self._review) if busy else None
 
-def _settle(future: asyncio.Future[datetime | None], outcome: datetime | BaseException | None) -> None:
-    if future.done():  # the request went away
+    @staticmethod
+    def _start_watching(waiting: _Waiting, caller_gone: CallerGone) -> None:
+        async def watch() -> None:
+            await caller_gone()
+            if not waiting.sent:  # what was sent is committed or not, whoever waits
+                _settle(waiting.committed, SubmissionDropped())
+
+        watcher = waiting.watcher = asyncio.create_task(watch(), name="caller-watcher")
+        waiting.committed.add_done_callback(lambda _: watcher.cancel())
+
+
+def _unanswered(reason: str) -> DatabaseTimeout:
+    return DatabaseTimeout(
+        f"{reason}. Whether the tasks were submitted is unknown: send them again with the same Idempotency-Key."
+    )
+
+
+def _settle(future: asyncio.Future[datetime | None], outcome: datetime | Exception | None) -> None:
+    if future.done():  # the caller went away, or was told before
         return
-    if isinstance(outcome, BaseException):
+    if isinstance(outcome, Exception):
         future.set_exception(outcome)
     else:
         future.set_result(outcome)

@@ -1,0 +1,118 @@
+"""The submit: from described tasks to committed rows, or to those of the earlier submit that holds the key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from uuid_utils.compat import uuid7
+
+from aftercommit.core import json_text
+from aftercommit.core.errors import DatabaseUnavailable, IdempotencyKeyReused, TasksDeleted
+from aftercommit.core.settings import Settings
+from aftercommit.db import idempotency, tasks
+from aftercommit.db.database import Database
+from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
+from aftercommit.db.tasks import TaskRow
+from aftercommit.server.submission.group_commit import CallerGone, GroupCommit
+from aftercommit.server.submission.results import Created, Replayed, SubmittedTask
+from aftercommit.server.submission.task_input import TaskIn
+
+_TRIES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFlaw:
+    """What is wrong with ``field`` of the task at ``index``."""
+
+    index: int
+    field: str
+    detail: str
+
+
+class TasksRefused(Exception):
+    """Some tasks do not fit this installation; nothing was submitted."""
+
+    def __init__(self, flaws: Sequence[TaskFlaw]) -> None:
+        super().__init__(f"{len(flaws)} flaws, the first: {flaws[0]}")
+        self.flaws = tuple(flaws)
+
+
+class Submitter:
+    """Submits tasks for every way in."""
+
+    def __init__(self, *, settings: Settings, database: Database, group_commit: GroupCommit) -> None:
+        self._settings = settings
+        self._database = database
+        self._group_commit = group_commit
+
+    async def submit(
+        self, wanted: Sequence[TaskIn], *, key: IdempotencyKey | None = None, caller_gone: CallerGone | None = None
+    ) -> list[SubmittedTask]:
+        """Commit the tasks, all or none; a result for each, in their order.
+
+        When an earlier submit with the same ``key`` and request made tasks, nothing is made and those come back.
+        Raises TasksRefused, IdempotencyKeyReused, TasksDeleted, and what ``GroupCommit.submit`` raises.
+        """
+        new, payload_bytes = self._prepare(wanted)
+        submission = Submission(new, key)
+        for _ in range(_TRIES):
+            created_at = await self._group_commit.submit(
+                submission, payload_bytes=payload_bytes, caller_gone=caller_gone
+            )
+            if created_at is not None:
+                return [Created(task, created_at) for task in new]
+            assert key is not None
+            if (rows := await self._replay(key)) is not None:
+                return [Replayed(row) for row in rows]
+            # The key was pruned between the two statements, so it is free now.
+        raise DatabaseUnavailable("The Idempotency-Key was held and free by turns. Try again.")
+
+    def _prepare(self, wanted: Sequence[TaskIn]) -> tuple[list[NewTask], int]:
+        """Give each task its id and defaults; also the bytes of all payloads. Raises TasksRefused."""
+        queues, most_bytes = self._settings.queues, self._settings.api_max_payload_bytes
+        flaws: list[TaskFlaw] = []
+        new = []
+        payload_bytes = 0
+        for index, task in enumerate(wanted):
+            payload = json_text.dump(task.payload)
+            queue = task.queue or queues[0]
+            size = len(payload.encode())
+            payload_bytes += size
+            if size > most_bytes:
+                flaws.append(TaskFlaw(index, "payload", f"has {size} bytes; API_MAX_PAYLOAD_BYTES allows {most_bytes}"))
+            if queue not in queues:
+                flaws.append(TaskFlaw(index, "queue", f"{queue!r} is not one of QUEUES: {', '.join(queues)}"))
+            new.append(
+                NewTask(
+                    id=uuid7(),
+                    type=task.type,
+                    payload=payload,
+                    queue=queue,
+                    priority=task.priority,
+                    max_retries=task.max_retries,
+                    timeout_seconds=task.timeout_seconds,
+                    tags=tuple(dict.fromkeys(task.tags)),
+                )
+            )
+        if flaws:
+            raise TasksRefused(flaws)
+        return new, payload_bytes
+
+    async def _replay(self, key: IdempotencyKey) -> list[TaskRow] | None:
+        """The tasks of the earlier submit that holds ``key``, as they stand now; None when nobody holds it any more."""
+        fetch = self._database.fetch
+        held = await idempotency.get(fetch, key.key)
+        if held is None:
+            return None
+        if held["request_hash"] != key.request_hash:
+            raise IdempotencyKeyReused(
+                f"Idempotency-Key {key.key!r} came with another body before. Use a new key for a new request."
+            )
+        ids = held["task_ids"]
+        rows = await tasks.get_within(fetch, ids, max_bytes=self._settings.api_max_page_bytes)
+        if len(rows) < len(ids):
+            raise TasksDeleted(
+                f"Retention deleted {len(ids) - len(rows)} of the {len(ids)} tasks that Idempotency-Key {key.key!r} "
+                "stands for. Nothing was submitted. Use a new key for a new request."
+            )
+        return rows
