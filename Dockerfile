@@ -20,16 +20,18 @@ FROM python:3.13-slim
 RUN useradd --uid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin aftercommit
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=code /srv/aftercommit /srv/aftercommit
-# Handlers are mounted or copied to /handlers; WORKER_MODULES names their modules.
+# Handlers are mounted or copied to /handlers; WORKER_MODULES names their modules. They come first, so that a package
+# `app` among them is theirs: `aftercommit worker` does without ours.
 ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONPATH=/handlers \
+    PYTHONPATH=/handlers:/srv/aftercommit \
+    ALEMBIC_CONFIG=/srv/aftercommit/alembic.ini \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     API_HOST=0.0.0.0 \
     HEALTH_FILE=/tmp/health
-WORKDIR /srv/aftercommit
+WORKDIR /handlers
 # By number, so that Kubernetes' runAsNonRoot can tell.
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "aftercommit.runtime.health"]
-CMD ["python", "-m", "app.api.run"]
+CMD ["python", "-m", "aftercommit", "api"]

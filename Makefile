@@ -39,11 +39,11 @@ else
 endif
 	@touch $@
 
-up: env ## Run everything in the foreground: private PostgreSQL and RabbitMQ, API, relay, maintenance, workers
-	@$(VENV)/bin/python -m aftercommit.devstack up
+up: env ## aftercommit dev in this checkout: everything in the foreground, on private PostgreSQL and RabbitMQ
+	@$(VENV)/bin/python -m aftercommit dev --modules examples.handlers.shop
 
-demo: env ## The same with a real load run to its end, and its account checked
-	@$(VENV)/bin/python -m aftercommit.devstack demo
+demo: env ## aftercommit dev --demo: a real load run to its end, and its account checked
+	@$(VENV)/bin/python -m aftercommit dev --demo
 
 check: env ## Format, lint, types, import rules
 	@$(MAKE) --no-print-directory -j4 check-format check-lint check-types check-imports VENV="$(VENV)"

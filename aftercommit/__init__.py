@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aftercommit.errors import Fail, InvalidPayload, Retry
     from aftercommit.handler import Handler, task
 
+__version__ = "0.1.0"
+
 __all__ = ["Context", "Fail", "Handler", "InvalidPayload", "Retry", "task"]
 
 _HOMES: Final = {

@@ -18,7 +18,7 @@ import asyncpg
 from aftercommit.core.settings import Settings
 from aftercommit.devstack.ports import HOST, free_port
 from aftercommit.devstack.servers import Servers
-from aftercommit.devstack.stack import answers_ok
+from aftercommit.devstack.stack import fetch_status
 from bench.child_process import CHECKOUT, ChildProcess, Died
 from bench.load import STAMP, Order, Receipt
 from bench.progress import Progress
@@ -178,7 +178,10 @@ class Installation:
         workers = await self.connection.fetchval("SELECT count(*) FROM aftercommit.workers WHERE lease_until > now()")
         if workers < len(self.pids(WORKER)):
             return False
-        return not self.pids(API) or await asyncio.to_thread(answers_ok, f"http://{HOST}:{self._port}/readyz")
+        return (
+            not self.pids(API)
+            or await asyncio.to_thread(fetch_status, f"http://{HOST}:{self._port}/readyz") is not None
+        )
 
 
 async def send(order: Order) -> Receipt:

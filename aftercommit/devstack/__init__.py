@@ -1,5 +1,5 @@
-"""Private PostgreSQL and RabbitMQ servers in a folder of the checkout, for `make up`, `make demo` and tests.
+"""Private PostgreSQL and RabbitMQ servers in a folder, and the roles beside them: for `aftercommit dev` and for tests.
 
-Nothing here is deployed. It only uses the standard library (the demo adds aiohttp and rich), so that it can
-say clearly what is missing before anything else works.
+Nothing here is deployed. All but the demo uses the standard library only, so that it can say clearly what is missing
+before anything else works.
 """

@@ -1,63 +1,57 @@
-"""`python -m devstack up | demo | servers | stop | clean`."""
+"""`python -m aftercommit.devstack servers | stop | clean`: the servers of this folder's `aftercommit dev`, alone.
+
+Only the standard library is needed here: it works before anything is installed.
+"""
 
 import argparse
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 from aftercommit.devstack.failure import DevstackError
 from aftercommit.devstack.server_user import fallback_folder
 from aftercommit.devstack.servers import Servers
-from aftercommit.devstack.stack import FOLDER, hold, stop_leftover_roles
-from aftercommit.devstack.up import up
+from aftercommit.devstack.stack import data_folder, hold
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m devstack", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m aftercommit.devstack", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="run everything in the foreground until Ctrl-C")
-    commands.add_parser("demo", help="run everything, put a real load on it, check the account, stop")
-    commands.add_parser("servers", help='start only the servers; use it as: eval "$(python -m devstack servers)"')
-    commands.add_parser("stop", help="stop what runs in the background")
-    commands.add_parser("clean", help="stop what runs in the background and remove the data")
-    commands_by_name = {"up": up, "demo": _demo, "servers": _servers, "stop": _stop, "clean": _clean}
+    commands.add_parser("servers", help='start them; use it as: eval "$(python -m aftercommit.devstack servers)"')
+    commands.add_parser("stop", help="stop those that run in the background")
+    commands.add_parser("clean", help="stop them and remove their data")
+    commands_by_name = {"servers": _servers, "stop": stop, "clean": clean}
     try:
-        return commands_by_name[parser.parse_args().command]()
+        commands_by_name[parser.parse_args().command](Path.cwd())
     except DevstackError as error:
         print(error, file=sys.stderr)
         return 1
+    return 0
 
 
-def _demo() -> int:
-    # Not at the top: it needs third-party packages, which the other commands do without.
-    from aftercommit.devstack.demo.run import demo
-
-    return demo()
-
-
-def _servers() -> int:
-    with hold(FOLDER):
-        servers = Servers(FOLDER)
+def _servers(folder: Path) -> None:
+    data = data_folder(folder)
+    with hold(data):
+        servers = Servers(data)
         servers.start()
     for name, value in servers.environment().items():
         print(f"export {name}={shlex.quote(value)}")
-    return 0
 
 
-def _stop() -> int:
-    if FOLDER.exists():
-        with hold(FOLDER):
-            stop_leftover_roles(FOLDER, print)
-            Servers(FOLDER).stop()
-    return 0
+def stop(folder: Path) -> None:
+    data = data_folder(folder)
+    if data.exists():
+        with hold(data):
+            Servers(data).stop()
 
 
-def _clean() -> int:
-    if FOLDER.exists():
-        _stop()
-        shutil.rmtree(fallback_folder(FOLDER / "postgres"), ignore_errors=True)
-        shutil.rmtree(FOLDER)
-    return 0
+def clean(folder: Path) -> None:
+    data = data_folder(folder)
+    if data.exists():
+        stop(folder)
+        shutil.rmtree(fallback_folder(data / "postgres"), ignore_errors=True)
+        shutil.rmtree(data)
 
 
 if __name__ == "__main__":

@@ -24,19 +24,25 @@ START_TIMEOUT_SECONDS = 90
 # Settings that 3.10 and 4.x both know.
 _CONFIGURATION = """\
 listeners.tcp.local = {host}:{amqp}
+disk_free_limit.absolute = 50MB
+"""
+_MANAGEMENT_CONFIGURATION = """\
 management.tcp.ip = {host}
 management.tcp.port = {management}
 management.rates_mode = basic
-disk_free_limit.absolute = 50MB
 """
 
 
 class RabbitServer:
-    """One node in `folder/rabbitmq`. Its ports are kept for as long as they are free."""
+    """One node in `folder/rabbitmq`. Its ports are kept for as long as they are free.
+
+    Without `management`, its plugin, it starts a little faster and stops five seconds faster.
+    """
 
     host = HOST
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, management: bool = True) -> None:
+        self._has_management = management
         self.folder = folder.resolve() / "rabbitmq"
         self._marker = "-devstack " + hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
         self._binaries: RabbitBinaries | None = None
@@ -73,13 +79,17 @@ class RabbitServer:
 
     def environment(self) -> dict[str, str]:
         """What the application's settings are called."""
+        management = f"http://guest:guest@{self.host}:{self.management_port}" if self._has_management else ""
         return {
             "RABBITMQ_URL": f"amqp://guest:guest@{self.host}:{self.amqp_port}/",
-            "RABBITMQ_MANAGEMENT_URL": f"http://guest:guest@{self.host}:{self.management_port}",
+            "RABBITMQ_MANAGEMENT_URL": management,
         }
 
     def start(self) -> None:
-        """Returns once AMQP and the management API answer. A node that a crashed run left behind is taken over."""
+        """Returns once AMQP and the management API, if it has one, answer.
+
+        A node that a crashed run left behind is taken over.
+        """
         with self._exclusive():
             self._binaries = self._binaries or rabbitmq_binaries()
             if not self.running:
@@ -191,9 +201,10 @@ class RabbitServer:
     def _configure(self) -> None:
         for name in ("data", "log"):
             (self.folder / name).mkdir(exist_ok=True)
-        configuration = _CONFIGURATION.format(host=self.host, **self._ports())
-        (self.folder / "rabbitmq.conf").write_text(configuration)
-        (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        template = _CONFIGURATION + (_MANAGEMENT_CONFIGURATION if self._has_management else "")
+        (self.folder / "rabbitmq.conf").write_text(template.format(host=self.host, **self._ports()))
+        plugins = "rabbitmq_management" if self._has_management else ""
+        (self.folder / "enabled_plugins").write_text(f"[{plugins}].\n")
         # Present and empty, so that those of a system-wide server are not read.
         (self.folder / "advanced.config").write_text("[].\n")
         (self.folder / "rabbitmq-env.conf").write_text("")
@@ -272,7 +283,7 @@ class RabbitServer:
 
     @property
     def _ready(self) -> bool:
-        return _greets(self.amqp_port) and self.management.answers()
+        return _greets(self.amqp_port) and (not self._has_management or self.management.answers())
 
     @property
     def _exited(self) -> bool:

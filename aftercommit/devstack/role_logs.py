@@ -9,7 +9,7 @@ _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95)
 
 
 class Console:
-    """Writes whole lines to stdout from any thread."""
+    """Writes whole lines to stdout from any thread. A terminal that was closed takes them away without an error."""
 
     def __init__(self) -> None:
         self._coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -21,10 +21,23 @@ class Console:
         with self._guard:
             if name not in self._colours:
                 self._colours[name] = next(self._free_colours)
-            prefix = f"{name:<12}│"
-            if self._coloured:
-                prefix = f"\x1b[{self._colours[name]}m{prefix}\x1b[0m"
-            print(prefix, text, flush=True)
+            self._write(f"{self._painted(f'{name:<11} │', self._colours[name])} {text}")
 
     def say(self, text: str) -> None:
-        self.line("devstack", text)
+        self.line("dev", text)
+
+    def block(self, text: str) -> None:
+        """Lines that stand out, without a name."""
+        with self._guard:
+            headline, _, rest = text.partition("\n")
+            self._write(f"\n{self._painted(headline, 1)}\n{rest}\n")
+
+    def _painted(self, text: str, colour: int) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._coloured else text
+
+    @staticmethod
+    def _write(text: str) -> None:
+        try:
+            print(text, flush=True)
+        except OSError:  # an orderly stop matters more than its last words
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process's life

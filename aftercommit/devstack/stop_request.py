@@ -11,6 +11,9 @@ class StopRequest:
         self.count = 0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
+        # A closed terminal stops it, too, except under nohup.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._receive)
 
     @property
     def made(self) -> bool:

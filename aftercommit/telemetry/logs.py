@@ -1,6 +1,7 @@
 """Structured logs: a constant event name plus fields, JSON or console; never a payload, never a secret."""
 
 import logging
+import os
 import sys
 from typing import Any, Final, Literal
 
@@ -18,13 +19,20 @@ def configure_logs(*, form: Literal["json", "console"], level: str) -> None:
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # A console is read as it runs, by somebody who knows the day and the time zone.
+        structlog.processors.TimeStamper(fmt="iso", utc=True)
+        if form == "json"
+        else structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
     ]
+    # `aftercommit dev` reads its roles through a pipe and writes to a terminal.
+    coloured = sys.stderr.isatty() or "FORCE_COLOR" in os.environ
     renderer: list[Any] = (
         [_EXCEPTIONS, structlog.processors.JSONRenderer(default=str)]
         if form == "json"
         else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            structlog.dev.ConsoleRenderer(
+                colors=coloured, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+            )
         ]
     )
     structlog.configure(

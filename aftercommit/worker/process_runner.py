@@ -53,7 +53,7 @@ class ProcessRunner:
         self._run_attempt = run_attempt
         self._context = multiprocessing.get_context("forkserver")
         # The worker's main module too: multiprocessing runs it again in each process, with all that it imports.
-        preload = ["app.workers.run", run_attempt.__module__, *settings.worker_modules]
+        preload = ["aftercommit.worker.run", run_attempt.__module__, *settings.worker_modules]
         self._context.set_forkserver_preload(preload)
         self.places = Places(MOST_PER_CORE * (os.cpu_count() or 1), kind="process", start_times=start_times)
 

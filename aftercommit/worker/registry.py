@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import traceback
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -72,4 +73,18 @@ def _import(name: str) -> object:
     try:
         return importlib.import_module(name)
     except Exception as error:  # whatever a user's module does at import
-        raise BadModule(f"WORKER_MODULES: {name} cannot be imported: {type(error).__name__}: {error}") from error
+        raise BadModule(
+            f"WORKER_MODULES: {name} cannot be imported: {type(error).__name__}: {error}{_place(error)}"
+        ) from error
+
+
+def _place(error: Exception) -> str:
+    """The line of the user's code that raised, where the error's own text does not have it."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and "importlib" not in frame.filename
+    ]
+    if isinstance(error, SyntaxError) or not frames:
+        return ""
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})"

@@ -45,6 +45,7 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event) -> None:
+    log.info("handlers_found", types=sorted(handlers.by_type))
     connect = partial(DatabaseConnection, settings, application="worker")
     something_to_do, threads_exhausted, drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
 

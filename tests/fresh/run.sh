@@ -67,7 +67,7 @@ interrupted() { # interrupted HOW TEXT [SECONDS]: starts `make demo`, interrupts
     docker start "$machine" >/dev/null
   else
     inside '[ ! -e /usr/sbin/policy-rc.d ]' || fail "the package tool's policy stayed behind"
-    inside '[ ! -e ~/aftercommit/.devstack/postgres ]' || fail "a data folder stayed behind"
+    inside '[ ! -e ~/aftercommit/.aftercommit/postgres ]' || fail "a data folder stayed behind"
   fi
 }
 

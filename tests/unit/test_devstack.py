@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aftercommit.devstack import processes
 from aftercommit.devstack.failure import DevstackError
 from aftercommit.devstack.ports import free_port, is_free
-from aftercommit.devstack.roles import Role
+from aftercommit.devstack.roles import Role, worker
 from aftercommit.devstack.stack import hold
 from aftercommit.devstack.supervisor import Supervisor
 
@@ -81,39 +83,107 @@ def test_hold_refuses_when_another_process_has_the_folder(tmp_path: Path) -> Non
     hold(tmp_path).close()
 
 
-def test_supervisor_starts_the_role_again_when_it_dies(tmp_path: Path) -> None:
-    (tmp_path / "stand_in.py").write_text("import sys; print('hello'); sys.exit(3)")
-    lines: list[str] = []
-    twice = threading.Event()
+class Log:
+    """What a role said, and a wait for how often it said something."""
 
-    def sink(_name: str, line: str) -> None:
-        lines.append(line)
-        if lines.count("hello") == 2:
-            twice.set()
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._said = threading.Condition()
 
-    role = Role("stand-in", "stand_in")
-    supervisor = Supervisor(role, environment=os.environ, checkout=tmp_path, folder=tmp_path, sink=sink)
-    supervisor.start()
-    assert twice.wait(20)
+    def sink(self, _name: str, line: str) -> None:
+        with self._said:
+            self.lines.append(line)
+            self._said.notify_all()
+
+    def until(self, line: str, times: int = 1) -> None:
+        with self._said:
+            assert self._said.wait_for(lambda: self.lines.count(line) == times, 20), self.lines
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+def start(tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Supervisor]]:
+    """Starts a role with this body; it is stopped at the end."""
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}:{tmp_path}")
+    started: list[Supervisor] = []
+
+    def start(body: str, **options: Any) -> Supervisor:
+        (tmp_path / "stand_in.py").write_text(f"import os, sys, time\ndef main():\n  {body}\n")
+        supervisor = Supervisor(Role("stand-in", "stand_in", **options), folder=tmp_path, sink=log.sink)
+        started.append(supervisor)
+        supervisor.start()
+        return supervisor
+
+    yield start
+    for supervisor in started:
+        supervisor.terminate()
+        assert supervisor.wait(20)
+
+
+def test_supervisor_starts_the_role_again_when_it_dies(start: Callable[..., Supervisor], log: Log) -> None:
+    start("print('hello'); sys.exit(3)").run({})
+    log.until("hello", times=2)
+    assert log.lines[:2] == ["hello", "died with exit code 3; starts again in 1 s"]
+
+
+def test_supervisor_does_not_start_the_role_again_when_it_was_asked_to_stop(
+    start: Callable[..., Supervisor], log: Log
+) -> None:
+    supervisor = start("print('hello'); time.sleep(60)")
+    supervisor.run({})
+    log.until("hello")
     supervisor.terminate()
-    assert supervisor.wait(10)
-    assert lines[:2] == ["hello", "died unexpectedly with exit code 3; starts again in 1 s"]
-    assert not list((tmp_path / "run").iterdir())
+    assert supervisor.wait(20)
+    assert log.lines == ["hello"]
 
 
-def test_supervisor_does_not_start_the_role_again_when_it_was_asked_to_stop(tmp_path: Path) -> None:
-    (tmp_path / "stand_in.py").write_text("import time; print('hello'); time.sleep(60)")
-    lines: list[str] = []
-    started = threading.Event()
+def test_role_gets_the_environment_that_it_runs_with(start: Callable[..., Supervisor], log: Log) -> None:
+    supervisor = start("print(os.environ['GIVEN'], os.environ['OWN'])", settings=lambda: {"OWN": "b"})
+    supervisor.run({"GIVEN": "a"})
+    log.until("a b")
 
-    def sink(_name: str, line: str) -> None:
-        lines.append(line)
-        started.set()
 
-    role = Role("stand-in", "stand_in")
-    supervisor = Supervisor(role, environment=os.environ, checkout=tmp_path, folder=tmp_path, sink=sink)
-    supervisor.start()
-    assert started.wait(20)
+def test_worker_orders_queues_as_in_docker_compose() -> None:
+    composed = (Path(__file__).parents[2] / "docker-compose.yml").read_text()
+    service = composed[composed.index("\n  worker:\n") :].partition("\nvolumes:")[0]
+    assert "WORKER_QUEUES" not in service
+    assert "WORKER_QUEUES" not in worker(list).settings()
+
+
+def test_role_that_never_ran_stops(start: Callable[..., Supervisor], log: Log) -> None:
+    supervisor = start("print('hello')")
     supervisor.terminate()
-    assert supervisor.wait(10)
-    assert lines == ["hello"]
+    assert supervisor.wait(20)
+    assert log.lines == []
+
+
+def test_role_with_code_that_cannot_be_used_waits_for_the_next_change(
+    start: Callable[..., Supervisor], log: Log, tmp_path: Path
+) -> None:
+    supervisor = start("print('bad'); sys.exit(2)", reloads=True)
+    supervisor.run({})
+    log.until("waits for the next change")
+    (tmp_path / "stand_in.py").write_text("import time\ndef main():\n  print('mended'); time.sleep(60)\n")
+    supervisor.restart()
+    log.until("mended")
+    assert log.lines == ["bad", "waits for the next change", "mended"]
+
+
+def test_role_ends_when_its_parent_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}:{tmp_path}")
+    (tmp_path / "stand_in.py").write_text("import time\ndef main():\n  print('hello', flush=True); time.sleep(60)\n")
+    parent = (
+        "import time; from pathlib import Path; from aftercommit.devstack.role_process import RoleProcess\n"
+        "role = RoleProcess('stand_in', folder=Path.cwd()); role.run({}); role.output.readline()\n"
+        "print(role.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert processes.is_alive(pid, "stand_in")
+        process.kill()
+    assert processes.wait_until(lambda: not processes.is_alive(pid, "stand_in"), 20)

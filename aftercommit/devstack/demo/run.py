@@ -18,7 +18,7 @@ from aftercommit.devstack.demo.progress import Progress
 from aftercommit.devstack.demo.receiver import Receiver
 from aftercommit.devstack.demo.report import print_account, print_dead_letter, print_outcome
 from aftercommit.devstack.failure import DevstackError
-from aftercommit.devstack.stack import FOLDER, Stack
+from aftercommit.devstack.stack import Project, Stack, data_folder
 from aftercommit.devstack.stop_request import StopRequest
 
 SETTINGS = {
@@ -54,15 +54,16 @@ class RoleLogs:
         self._files.close()
 
 
-def demo() -> int:
+def demo(folder: Path) -> int:
     """0 when the account adds up, 1 when it does not, 130 when interrupted."""
     console = Console()
     if not console.is_terminal:
         console.width = 132
     stop_request = StopRequest()
-    logs = RoleLogs(FOLDER / "logs")
-    stack = Stack(FOLDER, settings=SETTINGS, say=lambda text: console.print(text, style="dim"), sink=logs.line)
+    logs = RoleLogs(data_folder(folder) / "logs")
+    stack = Stack(Project(folder=folder, settings=SETTINGS, modules=list), sink=logs.line)
     try:
+        console.print(f"PostgreSQL and RabbitMQ start, with their data in {stack.data}", style="dim", highlight=False)
         stack.start()
         _wait_until_ready(stack, stop_request, logs)
         console.print(f"ready: {stack.url}, logs in {logs.folder}", highlight=False)
