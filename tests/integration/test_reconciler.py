@@ -29,7 +29,9 @@ async def reconciler(settings: Settings) -> AsyncIterator[Reconciler]:
     database = Database(settings, application="test")
     broker = BrokerConnection(settings.rabbitmq_url, name="test")
     notifier = OutboxNotifier(DatabaseConnection(settings, application="test"))
-    patient = settings.model_copy(update={"reconcile_interval_seconds": INTERVAL_SECONDS})
+    patient = settings.model_copy(
+        update={"reconcile_interval_seconds": INTERVAL_SECONDS, "reconcile_after_seconds": 60.0}
+    )
     yield Reconciler(database, notifier, Inspector(broker), patient)
     await broker.close()
     await database.close()
@@ -107,7 +109,7 @@ async def test_nothing_is_sent_again_while_messages_wait_and_nobody_consumes(
 async def sent_again(service: Service) -> int:
     """How many of the tasks that were sent out long ago stand at the end of the queue by now."""
     (row,) = await service.query(
-        "SELECT count(*) FROM aftercommit.tasks WHERE queued_at > now() - interval '30 seconds'"
+        "SELECT count(*) FROM aftercommit.tasks WHERE queued_at > now() - interval '30 minutes'"
     )
     return int(row[0])
 

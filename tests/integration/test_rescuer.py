@@ -140,7 +140,7 @@ async def test_living_task_is_left_alone_when_its_worker_allows_more_time_than_m
     await service.maintenance(task_timeout_seconds=0.2, max_retries=0)
     await service.relay()
     api = await service.api()
-    await service.worker(task_timeout_seconds=60.0)
+    await service.worker(task_timeout_seconds=60.0, worker_lease_seconds=60.0)
     task = await api.submit("test.sleep", payload={"seconds": 3})
     done = await api.get(task["id"], wait=30)
     assert (done["status"], done["attempt"]) == ("succeeded", 1)
