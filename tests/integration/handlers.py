@@ -223,3 +223,12 @@ async def savepoint(context: Context) -> str:
         except LookupError:
             await session.flush()
     return "done"
+
+
+@task("test.clean_up")
+async def clean_up(seconds: float) -> None:
+    """Takes its time to clean up when it is cancelled."""
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(seconds)

@@ -192,6 +192,17 @@ async def test_stopping_worker_lets_tasks_finish_and_releases_the_rest_uncharged
     assert [attempt["outcome"] for attempt in await api.attempts(long["id"])] == ["released", "succeeded"]
 
 
+async def test_handler_that_cleans_up_for_longer_than_a_second_at_shutdown_is_not_charged(
+    api: Api, service: Service
+) -> None:
+    worker = await service.worker(worker_shutdown_seconds=15.0)
+    await api.submit("test.clean_up", payload={"seconds": 2}, max_retries=0)
+    await service.until("SELECT status = 'running' FROM aftercommit.tasks")
+    await worker.stop()
+    (row,) = await service.query("SELECT status, attempt, uncharged FROM aftercommit.tasks")
+    assert tuple(row) == ("queued", 1, 1)
+
+
 async def test_outcome_of_a_task_completed_by_hand_is_refused(api: Api, service: Service) -> None:
     await service.worker()
     task = await api.submit("test.sleep", payload={"seconds": 0.5})
