@@ -103,7 +103,8 @@ def vhost(servers: Servers) -> Iterator[str]:
 
 @pytest.fixture
 def settings(servers: Servers, database: str, vhost: str) -> Settings:
-    """Settings of a fresh installation, with short intervals; ``model_copy(update=...)`` makes variants."""
+    """Settings of a fresh installation, with short intervals; ``model_copy(update=...)`` makes variants. ``Service``
+    gives each role its own of them."""
     found = servers.environment()
     return Settings(
         _env_file=None,
