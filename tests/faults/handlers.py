@@ -11,7 +11,7 @@ from aftercommit import Context, Fail, Retry, task
 from tests.faults.effects import Effects
 from tests.faults.kinds import HAS_TRANSACTIONS, Kind
 
-ISOLATED_TIMEOUT_SECONDS: Final = 6.0
+ISOLATED_TIMEOUT_SECONDS: Final = 4.0
 
 _COMPLETE: Final = text("INSERT INTO fault_transactional (task_id, attempt) VALUES (:task_id, :attempt)")
 
