@@ -143,6 +143,8 @@ class Installation:
         admin = await asyncpg.connect(self.dsn.rpartition("/")[0] + "/" + found["POSTGRES_DB"])
         try:
             await admin.execute(f"CREATE DATABASE {self._database}")
+            # The user has the schema's name, so that "$user" would find tables that a statement does not qualify.
+            await admin.execute(f"ALTER DATABASE {self._database} SET search_path = public")
         finally:
             await admin.close()
         await asyncio.to_thread(self._migrate)

@@ -17,8 +17,6 @@ from tests.faults.installation import Installation, Shape
 from tests.faults.load import Load
 from tests.faults.scenarios import Scenario
 
-HEAL_SECONDS: Final = 120.0
-EMPTY_SECONDS: Final = 30.0
 SWEEP_SECONDS: Final = 0.25
 
 _PROGRESS: Final = """
