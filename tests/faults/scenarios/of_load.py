@@ -107,7 +107,12 @@ async def _refused_in_good_form(trial: Trial) -> None:
         trial.flaws.append(f"submits refused without Retry-After: {bare}, should be 0")
 
 
-@scenario("submit-storm", submits_at_once=400, verify=_refused_in_good_form)
+@scenario(
+    "submit-storm",
+    submits_at_once=400,
+    settings={"SUBMIT_QUEUE_TASKS": "200"},
+    verify=_refused_in_good_form,
+)
 async def submit_storm(trial: Trial) -> None:
     """Hundreds of clients submit while nothing can be written: the API refuses what it has no room for."""
     await rounds(trial, 3, lambda _: faults.lock_table(trial, seconds=trial.rng.uniform(2, 4)))
