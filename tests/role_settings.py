@@ -10,7 +10,7 @@ from typing import Final
 
 SHARED: Final = frozenset({
     "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_POOL_SIZE",
-    "RABBITMQ_URL", "QUEUES", "LOG_FORMAT", "LOG_LEVEL", "LOG_SUMMARY_SECONDS", "HEALTH_FILE",
+    "RABBITMQ_URL", "RABBITMQ_QUEUE_TYPE", "QUEUES", "LOG_FORMAT", "LOG_LEVEL", "LOG_SUMMARY_SECONDS", "HEALTH_FILE",
 })  # fmt: skip
 """What each role has in its environment for itself."""
 
@@ -30,6 +30,8 @@ WRONG: Final[Mapping[str, Mapping[str, str]]] = {
         "WORKER_LEASE_RENEW_SECONDS": "1800",
         "WORKER_SHUTDOWN_SECONDS": "0.1",
         "WORKER_MAX_RESULT_BYTES": "1024",
+        "WORKER_TRANSACTION_POOL": "1",
+        "WORKER_TRANSACTION_STATEMENT_SECONDS": "1",
         "HTTP_ALLOW_PRIVATE_ADDRESSES": "true",
         "HTTP_MAX_RESPONSE_BYTES": "1",
     },
@@ -48,6 +50,9 @@ WRONG: Final[Mapping[str, Mapping[str, str]]] = {
         "RECONCILE_INTERVAL_SECONDS": "604800",
         "RECONCILE_AFTER_SECONDS": "604800",
         "PRUNE_INTERVAL_SECONDS": "604800",
+        "RETENTION_SUCCEEDED_SECONDS": "0.1",
+        "RETENTION_FAILED_SECONDS": "0.1",
+        "RETENTION_TASKS_PER_SECOND": "1000000",
     },
     "api": {
         "RABBITMQ_MANAGEMENT_URL": "http://127.0.0.1:1",

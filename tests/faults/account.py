@@ -14,8 +14,11 @@ FINAL: Final = ("succeeded", "failed", "cancelled", "expired")
 SHOWN: Final = 5
 
 
+OLD: Final = "fault.old"
+"""The type of tasks that were there before the load, which are not part of the account."""
+
 _TASKS: Final = " UNION ALL ".join(
-    f"SELECT id, type, status, attempt, uncharged, dispatch, finished_at FROM {table}"
+    f"SELECT id, type, status, attempt, uncharged, dispatch, finished_at FROM {table} WHERE type <> '{OLD}'"
     for table in ("aftercommit.tasks", "fault_deleted_tasks")
 )
 _ATTEMPTS: Final = " UNION ALL ".join(

@@ -171,7 +171,7 @@ BOUNDARIES: Final = {
     "worker-claim-unanswered": Boundary(*_CLAIM, answer_lost, 2, 10),
     "worker-claim-unanswered-while-stopping": Boundary(*_CLAIM, answer_lost_while_stopping, 2, 10),
     "worker-between-claim-and-acknowledge": Boundary(
-        "worker", "aftercommit.broker.consumer", "Subscription", "_tell", before, 2, 60
+        "worker", "aftercommit.broker.acknowledger", "Acknowledger", "_send_pending", before, 2, 60
     ),
     "worker-between-effect-and-record": Boundary(*_RECORD, before_some, 2, 10),
     "worker-while-recording": Boundary(*_RECORD, under_way, 2, 10),
@@ -182,8 +182,8 @@ BOUNDARIES: Final = {
         "maintenance", "aftercommit.db.schedule", None, "send_due", before_commit, 1, 4
     ),
     # Maintenance records nothing but what the rescuer found.
-    "rescuer-before-commit": Boundary("maintenance", "aftercommit.db.record", None, "record", before_commit, 1, 2),
-    "rescuer-after-commit": Boundary("maintenance", _RESCUER, "Rescuer", "_report", before_report, 1, 2),
+    "rescuer-before-commit": Boundary("maintenance", "aftercommit.db.record", None, "record", before_commit, 1, 1),
+    "rescuer-after-commit": Boundary("maintenance", _RESCUER, "Rescuer", "_report", before_report, 1, 1),
     "reconciler-before-commit": Boundary(
         "maintenance", "aftercommit.db.reconcile", None, "resend", before_commit, 1, 1
     ),

@@ -10,6 +10,7 @@ from tests.faults.installation import QUEUES
 from tests.faults.kinds import Kind
 from tests.faults.load import Planned, plan_of, plan_task
 from tests.faults.probes import stay_ready, until_others_are_final
+from tests.faults.processes import RoleProcess
 from tests.faults.scenarios.registry import ROUNDS, rounds, scenario
 
 
@@ -80,4 +81,11 @@ async def queue_of_another_structure(trial: Trial) -> None:
     for role in (*trial.installation.fleet.of("relay"), *trial.installation.fleet.of("maintenance")):
         await faults.kill(trial, role)
     await until_others_are_final(trial, "queue = 'odd'")
+    if not any(_names_the_odd_queue(role) for role in trial.installation.fleet):
+        trial.flaws.append("no role's log says that odd.low cannot be used")
     await faults.delete_queue(trial, "odd.low")
+
+
+def _names_the_odd_queue(role: RoleProcess) -> bool:
+    lines = role.log_file.read_text().splitlines()
+    return any('"queue_unusable"' in line and '"odd.low"' in line for line in lines)

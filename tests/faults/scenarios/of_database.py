@@ -7,6 +7,7 @@ from random import Random
 from typing import Final
 
 from tests.faults import faults
+from tests.faults.account import OLD
 from tests.faults.faults import Trial
 from tests.faults.load import Planned, plan_of, plan_task
 from tests.faults.probes import LOOK_SECONDS, until_others_are_final
@@ -16,7 +17,9 @@ from tests.faults.settings import LEASE_SECONDS
 LOCKED_OF_EACH: Final = 3
 SUCCEEDED_SECONDS: Final = 2
 FAILED_SECONDS: Final = 4
-DELETE_SECONDS: Final = 60.0
+OLD_TASKS: Final = 20_000
+DELETE_SECONDS: Final = 150.0
+"""A task is deleted up to a minute after its time."""
 
 
 @scenario("database-killed")
@@ -58,6 +61,15 @@ def _some_held(rng: Random) -> Planned:
     return replace(planned, body=planned.body | {"tags": ["hold"]}) if rng.random() < 0.05 else planned
 
 
+_ADD_OLD: Final = """
+    INSERT INTO aftercommit.tasks (id, type, queue, priority, status, payload, tags, error, created_at, finished_at)
+    SELECT (lpad(to_hex(floor(extract(epoch FROM now() - interval '1 hour') * 1000)::bigint), 12, '0')
+            || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
+        $1, 'tasks', 'low', CASE WHEN failed THEN 'failed' ELSE 'succeeded' END, '{}',
+        CASE WHEN n % 20 = 0 THEN '{hold}'::text[] ELSE '{}' END,
+        CASE WHEN failed THEN '{"type": "Old"}'::json END, now() - interval '1 hour', now() - interval '1 hour'
+    FROM generate_series(1, $2::int) AS n, LATERAL (SELECT n % 7 = 0 AS failed) AS how
+"""
 _DELETABLE: Final = f"""
     SELECT count(*) FROM aftercommit.tasks
     WHERE NOT tags @> '{{hold}}' AND finished_at < now() - interval '1 second'
@@ -94,6 +106,7 @@ async def _verify_retention(trial: Trial) -> None:
     "retention-under-load",
     plan=lambda tasks, rng: plan_of(tasks, rng, _some_held),
     settings={
+        "RETENTION_TASKS_PER_SECOND": "1000",
         "RETENTION_SUCCEEDED_SECONDS": str(SUCCEEDED_SECONDS),
         "RETENTION_FAILED_SECONDS": str(FAILED_SECONDS),
         "PRUNE_INTERVAL_SECONDS": "0.5",
@@ -101,5 +114,10 @@ async def _verify_retention(trial: Trial) -> None:
     verify=_verify_retention,
 )
 async def retention_under_load(trial: Trial) -> None:
-    """What has ended is deleted while the load runs and workers die."""
+    """What has ended is deleted while the load runs and processes die."""
+    connection = await trial.installation.connect()
+    try:
+        await connection.execute(_ADD_OLD, OLD, OLD_TASKS)
+    finally:
+        await connection.close()
     await rounds(trial, ROUNDS, lambda _: faults.kill(trial, trial.role("worker", "maintenance")))
