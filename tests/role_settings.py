@@ -60,7 +60,12 @@ WRONG: Final[Mapping[str, Mapping[str, str]]] = {
         "API_PORT": "1",
         "API_MAX_PAYLOAD_BYTES": "1",
         "API_MAX_BODY_BYTES": "1024",
+        "API_MAX_BODIES_BYTES": "1024",
+        "API_MAX_PAGE_BYTES": "1",
         "API_SHUTDOWN_SECONDS": "1",
+        "SUBMIT_QUEUE_TASKS": "1",
+        "SUBMIT_QUEUE_BYTES": "1",
+        "SUBMIT_WAIT_SECONDS": "0.01",
     },
 }
 """By the role that reads them: valid, and wrong for anybody who does."""

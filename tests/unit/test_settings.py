@@ -133,6 +133,10 @@ def test_line_names_the_setting_and_what_is_wrong_when_one_is_bad(
             "API_MAX_PAYLOAD_BYTES (262144) must be at most API_MAX_BODY_BYTES (1000)",
         ),
         (
+            {"API_MAX_BODIES_BYTES": "1000000"},
+            "API_MAX_BODIES_BYTES (1000000) must be at least API_MAX_BODY_BYTES (67108864)",
+        ),
+        (
             {"HTTP_MAX_RESPONSE_BYTES": "2048", "WORKER_MAX_RESULT_BYTES": "2048"},
             "HTTP_MAX_RESPONSE_BYTES (2048) must be below WORKER_MAX_RESULT_BYTES (2048)",
         ),
