@@ -18,7 +18,7 @@ from bench.peers.catalogue import PEERS
 from bench.results import Description, Results
 from bench.run import Job, run, tell
 from bench.scenario import Scenario
-from bench.scenarios import COMPARED, PROFILES, SCENARIOS
+from bench.scenarios import PROFILES, SCENARIOS
 from bench.sizes import SIZES
 
 PEER_PYTHON: Final = CHECKOUT / ".venv-bench" / "bin" / "python"
@@ -58,7 +58,7 @@ def with_peers(wanted: argparse.Namespace) -> bool:
 def plan(wanted: argparse.Namespace, ground: Ground) -> list[Job]:
     """What is compared stands side by side."""
     ours = [
-        Job(scenario.name, functools.partial(scenario.measure, ground), once=scenario.once)
+        Job(scenario.name, functools.partial(scenario.measure, ground.tuned(scenario.settings)), once=scenario.once)
         for scenario in chosen(wanted)
     ]
     theirs = [
@@ -67,7 +67,7 @@ def plan(wanted: argparse.Namespace, ground: Ground) -> list[Job]:
         for kind in peers.KINDS
         if with_peers(wanted) and peer.name in (wanted.peer or [peer.name])
     ]
-    compared = [job for job in ours if job.series in COMPARED]
+    compared = [job for job in ours if job.series in comparison.OURS]
     return [*compared, *theirs, *(job for job in ours if job not in compared)]
 
 
@@ -85,7 +85,7 @@ async def measure(wanted: argparse.Namespace, ground: Ground) -> Results:
         versions=await machine.versions(servers),
         postgres=await machine.postgres_settings(servers),
         repeats=wanted.repeats,
-        descriptions={each.name: Description(each.how, each.figures) for each in chosen(wanted)},
+        descriptions={each.name: Description(each.how, each.figures, dict(each.settings)) for each in chosen(wanted)},
         peer_versions=peers.versions(wanted.peer_python) if with_peers(wanted) else {},
     )
     try:

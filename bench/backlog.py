@@ -3,16 +3,13 @@
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from bench.figures import Sample
 from bench.ground import Ground
 from bench.installation import API, FINISH_SECONDS, MAINTENANCE, RELAY, WORKER
 from bench.progress import Span
 from bench.stages import counted
-
-LEASES: Final = {"WORKER_LEASE_SECONDS": "300"}
-"""So that workers may be held while the backlog is made: nobody may take them for lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +21,10 @@ class Backlog:
     stages: Sample
 
 
-async def work_off(
-    ground: Ground, body: Mapping[str, Any], tasks: int, *, workers: int, settings: Mapping[str, str]
-) -> Backlog:
-    """The workers are up, warm and stopped by the kernel until everything is published."""
-    async with ground.installation(**LEASES, **settings) as installation:
+async def work_off(ground: Ground, body: Mapping[str, Any], tasks: int, *, workers: int) -> Backlog:
+    """The workers are up, warm and stopped by the kernel until everything is published: ``ground`` must be tuned with
+    HELD_WORKERS."""
+    async with ground.installation() as installation:
         await installation.start(MAINTENANCE, API, RELAY, *[WORKER] * workers)
         await installation.warm_up(body, ground.sizes.warm_up)
         installation.signal(WORKER, signal.SIGSTOP)

@@ -27,6 +27,9 @@ TARGETS: Final[dict[str, Target]] = {
 """Of our full path divided by the peer's: its tasks are enqueued while its worker works."""
 
 
+OURS: Final = ("full_path", "drain", "scale")
+"""The scenarios whose figures stand beside the peers'."""
+
 OURS_KEEPS: Final = (
     "The task, its payload, its state and each attempt in Postgres from the submit's commit on; the result; the "
     "outcome exactly once; the message confirmed in a quorum queue,"

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Final
 
-from bench import comparison, table
+from bench import comparison, table, tuning
 from bench.peers.catalogue import PEERS
-from bench.results import Results
+from bench.results import Description, Results
 
 BEGIN: Final = "<!-- figures: written by python -m bench.report -->"
 END: Final = "<!-- end of figures -->"
@@ -31,7 +31,7 @@ def render(results: Results, *, picture: str) -> str:
         parts += ["### What failed", _list(failures)]
     parts += [
         "### How it is measured",
-        _list(f"**{name}**: {each.how}." for name, each in results.descriptions.items()),
+        _list(f"**{name}**: {each.how}. {_settings_of(each)}" for name, each in results.descriptions.items()),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -55,7 +55,7 @@ def _place(results: Results) -> str:
         "versions": ", ".join(f"{name} {value}" for name, value in results.versions.items()),
         "peers": ", ".join(f"{name} {value}" for name, value in results.peer_versions.items()),
         "PostgreSQL": ", ".join(f"{name}={value}" for name, value in results.postgres.items()),
-        "settings": ", ".join(f"`{name}={value}`" for name, value in results.settings.items()) or "the defaults",
+        "settings of every scenario": tuning.told(results.settings),
     }
     return table.markdown(("", ""), [(name, value) for name, value in facts.items() if value])
 
@@ -70,8 +70,18 @@ def _peers(results: Results) -> str:
         for peer in PEERS
         if comparison.tried(results, peer.name)
     ]
-    ours = ("Aftercommit", comparison.OURS_KEEPS, "the defaults of every setting, one worker process")
+    ours = ("Aftercommit", comparison.OURS_KEEPS, f"one worker process; {_our_settings(results)}")
     return table.markdown(("", "keeps", "settings"), [ours, *body])
+
+
+def _our_settings(results: Results) -> str:
+    """What is set for the scenarios whose figures stand beside the peers'."""
+    compared = [(name, results.descriptions.get(name)) for name in comparison.OURS]
+    return "; ".join(f"{name}: {tuning.told(each.settings)}" for name, each in compared if each is not None)
+
+
+def _settings_of(description: Description) -> str:
+    return f"Settings: {tuning.told(description.settings)}."
 
 
 def _list(items: Iterable[str]) -> str:

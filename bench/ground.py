@@ -8,9 +8,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import asyncpg
 
@@ -18,9 +18,6 @@ from aftercommit.devstack.servers import Servers
 from bench.child_process import CHECKOUT
 from bench.installation import Installation, server_dsn
 from bench.sizes import Sizes
-
-FOR_SHORT_TASKS: Final = {"WORKER_CONCURRENCY": "1000", "WORKER_PREFETCH": "500", "OUTBOX_BATCH_SIZE": "2000"}
-"""What documents/performance.md advises for them, as the peers are set by their own documents."""
 
 _TEMPLATE: Final = "bench_template"
 
@@ -33,6 +30,10 @@ class Ground:
     folder: Path
     sizes: Sizes
     settings: Mapping[str, str]
+
+    def tuned(self, settings: Mapping[str, str]) -> Self:
+        """For a scenario that changes ``settings``. Those that the run itself was given win over them."""
+        return replace(self, settings={**settings, **self.settings})
 
     def installation(self, **settings: str) -> Installation:
         """A new, empty one, with further settings."""

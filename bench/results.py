@@ -27,14 +27,17 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """Of a scenario, so that a report needs nothing else: how it measures, and its figures."""
+    """Of a scenario, so that a report needs nothing else: how it measures, its figures, and the settings that it
+    changes."""
 
     how: str
     figures: tuple[Figure, ...]
+    settings: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, content: dict[str, Any]) -> Self:
-        return cls(content["how"], tuple(Figure.parse(figure) for figure in content["figures"]))
+        figures = tuple(Figure.parse(figure) for figure in content["figures"])
+        return cls(content["how"], figures, content.get("settings", {}))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -38,6 +38,3 @@ SCENARIOS: Final[dict[str, Scenario]] = {
 
 PROFILES: Final = profile.SCENARIOS
 """The processor time of each stage."""
-
-COMPARED: Final = (full_path.SCENARIO.name, drain.SCENARIO.name, scale.SCENARIO.name)
-"""Those that stand beside the peers' figures."""

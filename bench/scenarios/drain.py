@@ -3,16 +3,17 @@
 from typing import Final
 
 from bench.figures import Figure, Sample, at_least
-from bench.ground import FOR_SHORT_TASKS, Ground
+from bench.ground import Ground
 from bench.installation import FINISH_SECONDS, ROLES, WORKER
 from bench.scenario import Scenario
+from bench.tuning import FOR_SHORT_TASKS
 
 NOOP: Final = {"type": "bench.noop"}
 
 
 async def measure(ground: Ground) -> Sample:
     tasks = ground.sizes.drain
-    async with ground.installation(**FOR_SHORT_TASKS) as installation:
+    async with ground.installation() as installation:
         await installation.start(*ROLES)
         await installation.warm_up(NOOP, ground.sizes.warm_up)
         await installation.stop(WORKER)
@@ -31,4 +32,5 @@ SCENARIO: Final = Scenario(
     "database's clock",
     (Figure("rate", "drain of a published backlog, one worker", "tasks/s", at_least(20_000)),),
     measure,
+    settings=FOR_SHORT_TASKS,
 )

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from bench.figures import Figure, Sample, at_least
-from bench.ground import FOR_SHORT_TASKS, Ground
+from bench.ground import Ground
 from bench.installation import FINISH_SECONDS, ROLES, Installation
 from bench.scenario import Scenario
+from bench.tuning import FOR_SHORT_TASKS
 
 NOOP: Final = {"type": "bench.noop"}
 
@@ -20,7 +21,7 @@ async def sustained_rate(installation: Installation, tasks: int, body: Mapping[s
 
 
 async def measure(ground: Ground) -> Sample:
-    async with ground.installation(**FOR_SHORT_TASKS) as installation:
+    async with ground.installation() as installation:
         await installation.start(*ROLES)
         await installation.warm_up(NOOP, ground.sizes.warm_up)
         await installation.settle()
@@ -34,4 +35,5 @@ SCENARIO: Final = Scenario(
     "one",
     (Figure("rate", "full path, sustained, one worker", "tasks/s", at_least(15_000)),),
     measure,
+    settings=FOR_SHORT_TASKS,
 )

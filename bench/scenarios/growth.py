@@ -3,11 +3,12 @@
 from typing import Final
 
 from bench.figures import Figure, Sample, at_least, median
-from bench.ground import FOR_SHORT_TASKS, Ground
+from bench.ground import Ground
 from bench.installation import ROLES, Installation
 from bench.scenario import Scenario
 from bench.scenarios.full_path import NOOP, sustained_rate
 from bench.seeding import PARKED, add_finished, add_waiting
+from bench.tuning import FOR_SHORT_TASKS
 
 
 async def measure(ground: Ground) -> Sample:
@@ -18,7 +19,7 @@ async def measure(ground: Ground) -> Sample:
 
 async def _rate(ground: Ground, *, finished: int, waiting: int) -> float:
     """The median of several rounds: filling the tables takes far longer than a round."""
-    async with ground.installation(QUEUES=f"tasks,{PARKED}", **FOR_SHORT_TASKS) as installation:
+    async with ground.installation(QUEUES=f"tasks,{PARKED}") as installation:
         await add_finished(installation.connection, finished)
         await add_waiting(installation.connection, waiting)
         await installation.start(*ROLES)
@@ -45,4 +46,5 @@ SCENARIO: Final = Scenario(
     ),
     measure,
     once=True,
+    settings=FOR_SHORT_TASKS,
 )

@@ -8,15 +8,16 @@ from typing import Final
 import asyncpg
 
 from bench.figures import Figure, Sample, at_least, median
-from bench.ground import FOR_SHORT_TASKS, Ground
+from bench.ground import Ground
 from bench.installation import ROLES, Installation
 from bench.scenario import Scenario
 from bench.scenarios.full_path import NOOP, sustained_rate
+from bench.tuning import FOR_SHORT_TASKS
 
 
 async def measure(ground: Ground) -> Sample:
     sizes = ground.sizes
-    async with ground.installation(**FOR_SHORT_TASKS) as installation:
+    async with ground.installation() as installation:
         await installation.start(*ROLES)
         await installation.warm_up(NOOP, sizes.warm_up)
         before = await _rates(installation, sizes.horizon, rounds=sizes.rounds)
@@ -70,4 +71,5 @@ SCENARIO: Final = Scenario(
     ),
     measure,
     once=True,
+    settings=FOR_SHORT_TASKS,
 )

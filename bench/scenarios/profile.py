@@ -1,21 +1,23 @@
 """Where the processor time of a task goes: on the full path, as a single task, and with several workers."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from bench.backlog import work_off
 from bench.figures import Figure, Sample
-from bench.ground import FOR_SHORT_TASKS, Ground
+from bench.ground import Ground
 from bench.installation import FINISH_SECONDS, ROLES
 from bench.scenario import Measure, Scenario
 from bench.scenarios import latency, scale
 from bench.scenarios.full_path import NOOP, sustained_rate
 from bench.stages import COUNTED, FIGURES, counted
+from bench.tuning import FOR_SHORT_TASKS
 
 
 async def measure_full_path(ground: Ground) -> Sample:
     tasks = ground.sizes.full_path
-    async with ground.installation(**FOR_SHORT_TASKS) as installation:
+    async with ground.installation() as installation:
         await installation.start(*ROLES)
         await installation.warm_up(NOOP, ground.sizes.warm_up)
         await installation.settle()
@@ -39,18 +41,20 @@ async def measure_single(ground: Ground) -> Sample:
 
 async def measure_workers(ground: Ground) -> Sample:
     tasks = ground.sizes.scale * scale.WORKERS
-    backlog = await work_off(ground, scale.BODY, tasks, workers=scale.WORKERS, settings=scale.SETTINGS)
+    backlog = await work_off(ground, scale.BODY, tasks, workers=scale.WORKERS)
     return backlog.stages | {"rate": backlog.span.rate}
 
 
-def _scenario(name: str, title: str, what: str, measure: Measure) -> Scenario:
+def _scenario(
+    name: str, title: str, what: str, measure: Measure, settings: Mapping[str, str] | None = None
+) -> Scenario:
     figures = (*FIGURES, Figure("rate", "rate meanwhile", "tasks/s"))
     titled = tuple(replace(figure, title=f"{title}: {figure.title}") for figure in figures)
-    return Scenario(name, f"{what}; {COUNTED}", titled, measure, once=True)
+    return Scenario(name, f"{what}; {COUNTED}", titled, measure, once=True, settings=settings or {})
 
 
 SCENARIOS: Final = (
-    _scenario("profile", "full path", "the full path as in the scenario full_path", measure_full_path),
+    _scenario("profile", "full path", "the full path as in the scenario full_path", measure_full_path, FOR_SHORT_TASKS),
     _scenario(
         "profile_single",
         "single tasks",
@@ -58,7 +62,11 @@ SCENARIOS: Final = (
         measure_single,
     ),
     _scenario(
-        "profile_workers", "four workers", "10 ms tasks over four workers as in the scenario scale", measure_workers
+        "profile_workers",
+        "four workers",
+        "10 ms tasks over four workers as in the scenario scale",
+        measure_workers,
+        scale.SETTINGS,
     ),
 )
 """Those of ``--profile``."""

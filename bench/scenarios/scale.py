@@ -7,9 +7,10 @@ from bench.backlog import work_off
 from bench.figures import Figure, Sample, at_least
 from bench.ground import Ground
 from bench.scenario import Scenario
+from bench.tuning import HELD_WORKERS
 
 WORKERS: Final = 4
-SETTINGS: Final = {"WORKER_CONCURRENCY": "50"}
+SETTINGS: Final = HELD_WORKERS | {"WORKER_CONCURRENCY": "50"}
 BODY: Final[Mapping[str, Any]] = {"type": "bench.sleep", "payload": {"seconds": 0.01}}
 
 
@@ -22,7 +23,7 @@ async def measure(ground: Ground) -> Sample:
 async def _rate(ground: Ground, workers: int) -> float:
     """Tasks/s of a backlog of as many tasks for each worker."""
     tasks = ground.sizes.scale * workers
-    backlog = await work_off(ground, BODY, tasks, workers=workers, settings=SETTINGS)
+    backlog = await work_off(ground, BODY, tasks, workers=workers)
     return backlog.span.rate
 
 
@@ -36,4 +37,5 @@ SCENARIO: Final = Scenario(
         Figure("ratio", "four workers ÷ one", "×", at_least(3.5)),
     ),
     measure,
+    settings=SETTINGS,
 )

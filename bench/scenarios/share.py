@@ -7,6 +7,7 @@ from bench.backlog import work_off
 from bench.figures import Figure, Sample, at_most
 from bench.ground import Ground
 from bench.scenario import Scenario
+from bench.tuning import HELD_WORKERS
 
 WORKERS: Final = 4
 BODY: Final[Mapping[str, Any]] = {"type": "bench.sleep", "payload": {"seconds": 0.02}}
@@ -28,7 +29,7 @@ async def measure(ground: Ground) -> Sample:
 async def _spread(ground: Ground, settings: Mapping[str, str]) -> tuple[float, float]:
     """The largest worker's share, as a multiple of the mean, and the seconds from first claim to last outcome."""
     tasks = ground.sizes.share
-    backlog = await work_off(ground, BODY, tasks, workers=WORKERS, settings=settings)
+    backlog = await work_off(ground.tuned(settings), BODY, tasks, workers=WORKERS)
     return max(backlog.by_worker.values()) * WORKERS / tasks, backlog.span.seconds
 
 
@@ -44,4 +45,5 @@ SCENARIO: Final = Scenario(
         Figure("ratio", "time to empty ÷ one task per message", "×", at_most(1.1)),
     ),
     measure,
+    settings=HELD_WORKERS,
 )

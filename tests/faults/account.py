@@ -14,6 +14,19 @@ FINAL: Final = ("succeeded", "failed", "cancelled", "expired")
 SHOWN: Final = 5
 
 
+OLD: Final = "fault.old"
+"""The type of tasks that were there before the load, which are not part of the account."""
+
+_TASKS: Final = " UNION ALL ".join(
+    f"SELECT id, type, status, attempt, uncharged, dispatch, finished_at FROM {table} WHERE type <> '{OLD}'"
+    for table in ("aftercommit.tasks", "fault_deleted_tasks")
+)
+_ATTEMPTS: Final = " UNION ALL ".join(
+    f"SELECT task_id, attempt, outcome, error->>'type' AS error FROM {table}"
+    for table in ("aftercommit.attempts", "fault_deleted_attempts")
+)
+
+
 @dataclass(slots=True)
 class Account:
     """``figures`` are what is printed, in order; ``failures`` say what does not add up: none, when all does."""
@@ -41,7 +54,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """All that the database holds after a load."""
+    """All that the database holds after a load, and what retention has deleted of it."""
 
     tasks: dict[UUID, asyncpg.Record]
     attempts: dict[UUID, dict[int, asyncpg.Record]]
@@ -54,16 +67,12 @@ class Seen:
 
 async def observe(connection: asyncpg.Connection) -> Seen:
     attempts: dict[UUID, dict[int, asyncpg.Record]] = defaultdict(dict)
-    for row in await connection.fetch(
-        "SELECT task_id, attempt, outcome, error->>'type' AS error FROM aftercommit.attempts"
-    ):
+    for row in await connection.fetch(_ATTEMPTS):
         attempts[row["task_id"]][row["attempt"]] = row
     effects: dict[UUID, Counter[int]] = defaultdict(Counter)
     for row in await connection.fetch("SELECT task_id, attempt FROM fault_effects"):
         effects[row["task_id"]][row["attempt"]] += 1
-    tasks = await connection.fetch(
-        "SELECT id, type, status, attempt, uncharged, dispatch, finished_at FROM aftercommit.tasks"
-    )
+    tasks = await connection.fetch(_TASKS)
     return Seen(
         tasks={row["id"]: row for row in tasks},
         attempts=attempts,

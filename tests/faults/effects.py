@@ -26,6 +26,16 @@ TABLES: Final = """
         at timestamptz NOT NULL DEFAULT clock_timestamp(), pid int NOT NULL, kind text NOT NULL
     );
     CREATE TABLE fault_transactional (task_id uuid NOT NULL, attempt int NOT NULL);
+
+    -- What retention deletes is kept for the account.
+    CREATE TABLE fault_deleted_tasks AS SELECT *, now() AS deleted_at FROM aftercommit.tasks;
+    CREATE TABLE fault_deleted_attempts AS SELECT *, now() AS deleted_at FROM aftercommit.attempts;
+    CREATE FUNCTION fault_keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        EXECUTE format('INSERT INTO public.fault_deleted_%I SELECT $1.*, now()', TG_TABLE_NAME) USING OLD;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER fault_keep AFTER DELETE ON aftercommit.tasks FOR EACH ROW EXECUTE FUNCTION fault_keep();
+    CREATE TRIGGER fault_keep AFTER DELETE ON aftercommit.attempts FOR EACH ROW EXECUTE FUNCTION fault_keep();
 """
 _WRITE: Final = """
     INSERT INTO fault_effects (execution, task_id, attempt, pid, kind)

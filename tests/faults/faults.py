@@ -4,10 +4,13 @@ import asyncio
 import random
 import signal
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import quote
+from uuid import UUID
 
 from aftercommit.db.models import metadata
 from aftercommit.devstack.rabbitmq_management import Management
@@ -23,16 +26,20 @@ ALARMS: Final = {
 
 POLICY: Final = "fault-suite-full"
 NOT_FOUND: Final = 404
+REPLACE_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True)
 class Trial:
-    """What a scenario works on. ``struck`` tells what it did, for the account."""
+    """What a scenario works on. For the account, ``struck`` tells what it did, ``found`` what it measured, and
+    ``flaws`` what should not have been."""
 
     installation: Installation
     load: Load
     rng: random.Random
     struck: list[str] = field(default_factory=list)
+    found: dict[str, object] = field(default_factory=dict)
+    flaws: list[str] = field(default_factory=list)
 
     def role(self, *kinds: str) -> RoleProcess:
         """Any process of these kinds, of all when none is named."""
@@ -85,6 +92,19 @@ async def raise_alarm(trial: Trial, resource: str, seconds: float) -> None:
 async def delete_queue(trial: Trial, name: str) -> None:
     trial.struck.append(f"{name} deleted")
     await _manage(trial, "DELETE", f"queues/%2F/{quote(name)}")
+
+
+async def replace_queue(trial: Trial, name: str, *, arguments: dict[str, Any]) -> None:
+    """Put a queue with other arguments in the place of ``name``, which maintenance may declare again meanwhile."""
+    trial.struck.append(f"{name} replaced")
+    management: Management = trial.installation.servers.rabbitmq.management
+    path = f"/api/queues/%2F/{quote(name)}"
+    async with asyncio.timeout(REPLACE_SECONDS):
+        while True:
+            await _manage(trial, "DELETE", path.removeprefix("/api/"))
+            with suppress(HTTPError):  # it is declared again already
+                await asyncio.to_thread(management.call, "PUT", path, {"durable": True, "arguments": arguments})
+                return
 
 
 async def purge(trial: Trial) -> None:
@@ -157,6 +177,43 @@ async def hold_horizon(trial: Trial) -> None:
         async with connection.transaction(isolation="repeatable_read"):
             await connection.fetchval("SELECT count(*) FROM aftercommit.tasks")
             await trial.load.done.wait()
+    finally:
+        await connection.close()
+
+
+_LOCK_ROWS: Final = """
+    SELECT id FROM aftercommit.tasks WHERE status = $1 AND id <> ALL($2) ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+"""
+
+
+@asynccontextmanager
+async def locked_rows(trial: Trial, *, of_each: int) -> AsyncIterator[list[UUID]]:
+    """Lock, as a transaction of somebody else's, up to so many tasks of each status that is not final; their ids."""
+    connection = await trial.installation.connect()
+    locked: list[UUID] = []
+    try:
+        async with connection.transaction():
+            for status in ("running", "queued", "retrying"):
+                found: list[UUID] = []
+                while len(found) < of_each and not trial.load.done.is_set():
+                    rows = await connection.fetch(_LOCK_ROWS, status, locked + found, of_each - len(found))
+                    found += [row["id"] for row in rows]
+                    await asyncio.sleep(0.01)  # tasks of a status come and go by themselves
+                trial.struck.append(f"{len(found)} {status} rows locked")
+                locked += found
+            yield locked
+    finally:
+        await connection.close()
+
+
+async def lock_table(trial: Trial, *, seconds: float) -> None:
+    """Nobody can write tasks for a while: every submit waits."""
+    trial.struck.append(f"tasks locked {seconds:.1f} s")
+    connection = await trial.installation.connect()
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE aftercommit.tasks IN SHARE MODE")
+            await asyncio.sleep(seconds)
     finally:
         await connection.close()
 

@@ -11,6 +11,8 @@ from aftercommit import Context, Fail, Retry, task
 from tests.faults.effects import Effects
 from tests.faults.kinds import HAS_TRANSACTIONS, Kind
 
+ISOLATED_TIMEOUT_SECONDS: Final = 4.0
+
 _COMPLETE: Final = text("INSERT INTO fault_transactional (task_id, attempt) VALUES (:task_id, :attempt)")
 
 
@@ -36,6 +38,12 @@ def sync(context: Context) -> None:
     effects().write_blocking(context.task_id, context.attempt, context.type)
     # time.sleep() fails under a skewed clock: libfaketime does not pass its clock through.
     select.select([], [], [], 0.005)
+
+
+@task(Kind.ISOLATED, isolated=True, timeout_seconds=ISOLATED_TIMEOUT_SECONDS)
+async def isolated(seconds: float, context: Context) -> None:
+    await _write(context)
+    await asyncio.sleep(seconds)
 
 
 @task(Kind.FLAKY)

@@ -18,12 +18,14 @@ import asyncpg
 
 from aftercommit.broker import topology
 from aftercommit.core.queues import Priority, WorkQueue
+from aftercommit.core.settings import Settings
 from aftercommit.devstack.ports import free_port
 from aftercommit.devstack.servers import Servers
 from tests.faults.effects import DSN_NAME, TABLES
 from tests.faults.processes import CHECKOUT, Fleet, RoleProcess
-from tests.faults.proxy import DatabaseConnection, Proxy
+from tests.faults.proxy import ProxiedLink, Proxy
 from tests.faults.settings import RETRY_DELAYS_SECONDS, ROLE_SETTINGS
+from tests.role_settings import others_settings
 
 MODULES: Final = {
     "api": "app.api.run",
@@ -50,7 +52,8 @@ class Shape:
 
 
 class Installation:
-    """As an async context manager: starts with empty servers, and nothing of it runs afterwards."""
+    """As an async context manager: starts with empty servers, and nothing of it runs afterwards. ``settings`` are added
+    to those of the roles that read them."""
 
     def __init__(
         self,
@@ -104,9 +107,9 @@ class Installation:
         name = f"{kind}-{number + 1}"
         postgres = self.proxy.add(role=name, server="postgres", target=lambda: self.servers.postgres.port)
         rabbitmq = self.proxy.add(role=name, server="rabbitmq", target=lambda: self.servers.rabbitmq.amqp_port)
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("POSTGRES", "RABBITMQ"))}
-        environment = inherited | self._settings | self.servers.environment() | _through(postgres, rabbitmq)
-        environment |= {"POSTGRES_DB": self._database, DSN_NAME: self.dsn}
+        inherited = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+        environment = inherited | self._settings | self.servers.environment() | others_settings(kind)
+        environment |= _through(postgres, rabbitmq) | {"POSTGRES_DB": self._database, DSN_NAME: self.dsn}
         if kind == "api":
             port = free_port()
             environment["API_PORT"] = str(port)
@@ -140,6 +143,8 @@ class Installation:
         admin = await asyncpg.connect(self.dsn.rpartition("/")[0] + "/" + found["POSTGRES_DB"])
         try:
             await admin.execute(f"CREATE DATABASE {self._database}")
+            # The user has the schema's name, so that "$user" would find tables that a statement does not qualify.
+            await admin.execute(f"ALTER DATABASE {self._database} SET search_path = public")
         finally:
             await admin.close()
         await asyncio.to_thread(self._migrate)
@@ -170,12 +175,15 @@ class Installation:
         finally:
             await connection.close()
 
+    def _work_queues(self) -> list[str]:
+        return [f"{queue}.{priority}" for queue in self._settings["QUEUES"].split(",") for priority in Priority]
+
     async def depths(self) -> dict[str, int]:
         """Messages that are ready, in each queue that holds any; a queue that does not exist holds none."""
         found = {}
         connection = await aio_pika.connect(self.servers.environment()["RABBITMQ_URL"], timeout=10)
         async with connection:
-            for name in (*QUEUES, *RETRY_QUEUES, topology.DEAD_LETTERS):
+            for name in (*self._work_queues(), *RETRY_QUEUES, topology.DEAD_LETTERS):
                 channel = await connection.channel()
                 with suppress(aio_pika.exceptions.ChannelNotFoundEntity):
                     queue = await channel.declare_queue(name, passive=True, timeout=10)
@@ -184,7 +192,7 @@ class Installation:
         return {name: depth for name, depth in found.items() if depth}
 
 
-def _through(postgres: DatabaseConnection, rabbitmq: DatabaseConnection) -> dict[str, str]:
+def _through(postgres: ProxiedLink, rabbitmq: ProxiedLink) -> dict[str, str]:
     return {
         "POSTGRES_PORT": str(postgres.port),
         "RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{rabbitmq.port}/",

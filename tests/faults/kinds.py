@@ -16,6 +16,8 @@ class Kind(StrEnum):
     BROKEN = "fault.broken"
     HOPELESS = "fault.hopeless"
     TRANSACTIONAL = "fault.transactional"
+    ISOLATED = "fault.isolated"
+    """Not in every load: each costs a process."""
 
     @property
     def ending(self) -> str:

@@ -3,7 +3,8 @@ again until it has its answer."""
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -43,11 +44,15 @@ class Request:
 
 def plan(tasks: int, rng: random.Random) -> list[Request]:
     """A load of so many tasks, the same for the same seed but for the keys."""
+    return plan_of(tasks, rng, plan_task)
+
+
+def plan_of(tasks: int, rng: random.Random, plan_one: Callable[[random.Random], Planned]) -> list[Request]:
     requests = []
     while tasks > 0:
         single = rng.random() < SHARE_OF_SINGLES
         size = 1 if single else min(tasks, rng.randint(2, LARGEST_BATCH))
-        requests.append(Request(tuple(plan_task(rng) for _ in range(size)), single))
+        requests.append(Request(tuple(plan_one(rng) for _ in range(size)), single))
         tasks -= size
     return requests
 
@@ -74,6 +79,8 @@ class Client:
         self._session = session
         self._urls = urls
         self.retries = 0
+        self.refusals: Counter[bool] = Counter()
+        """Answers with 503, by whether they say when to try again."""
 
     async def submit(self, request: Request) -> list[UUID]:
         """The ids of the tasks. Raises Unanswered."""
@@ -92,6 +99,7 @@ class Client:
                 async with self._session.post(url, json=body, headers={"Idempotency-Key": key}) as response:
                     if response.status == 201:
                         return await response.json()
+                    self.refusals["Retry-After" in response.headers] += response.status == 503
                     if response.status < 500:
                         raise AssertionError(f"{path} answered {response.status}: {await response.text()}")
             except (aiohttp.ClientError, OSError, TimeoutError):
@@ -106,9 +114,12 @@ class Client:
 class Load:
     """``submitted`` maps each acknowledged task to its kind; ``unanswered`` are requests whose fate nobody knows."""
 
-    def __init__(self, requests: Sequence[Request], *, rate: float) -> None:
+    def __init__(self, requests: Sequence[Request], *, rate: float, at_once: int = SUBMITS_AT_ONCE) -> None:
+        """``rate`` is in tasks/s; ``at_once`` requests may be under way."""
         self._requests = requests
         self._rate = rate
+        self._at_once = at_once
+        self.refusals: Counter[bool] = Counter()
         self._changed = asyncio.Condition()
         self.planned = sum(len(request.tasks) for request in requests)
         self.submitted: dict[UUID, Kind] = {}
@@ -120,17 +131,21 @@ class Load:
         """Submit everything, at ``rate`` tasks/s as long as the API keeps up."""
         loop = asyncio.get_running_loop()
         due = loop.time()
-        places = asyncio.Semaphore(SUBMITS_AT_ONCE)
+        places = asyncio.Semaphore(self._at_once)
         timeout = aiohttp.ClientTimeout(REQUEST_SECONDS)
+        connector = aiohttp.TCPConnector(limit=self._at_once)
         try:
-            async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
+            async with (
+                aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
+                asyncio.TaskGroup() as group,
+            ):
                 client = Client(session, urls)
                 for request in self._requests:
                     due = max(due, loop.time() - 1) + len(request.tasks) / self._rate
                     await asyncio.sleep(max(due - loop.time(), 0))
                     await places.acquire()
                     group.create_task(self._submit(client, request)).add_done_callback(lambda _: places.release())
-            self.retries = client.retries
+            self.retries, self.refusals = client.retries, client.refusals
         finally:
             self.done.set()
             await self._tell()

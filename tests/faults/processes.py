@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.faults.crashing import STRUCK
+from tests.faults.boundaries import STRUCK
 
 CHECKOUT: Final = Path(__file__).parents[2]
 CHECK_SECONDS: Final = 0.05
@@ -21,7 +21,7 @@ TAIL_BYTES: Final = 1_500
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """Where a process shall kill itself: at the ``nth`` call of a boundary of ``tests.faults.crashing``."""
+    """Where a process shall kill itself: at the ``nth`` call of one of ``tests.faults.boundaries``."""
 
     boundary: str
     nth: int

@@ -30,7 +30,7 @@ class Direction:
         self.bytes_per_second: float | None = None
 
 
-class DatabaseConnection:
+class ProxiedLink:
     """Listens on ``port`` and forwards to the server at ``target()``. Its methods belong to the proxy's thread; use
     it through ``Proxy``."""
 
@@ -138,15 +138,15 @@ class Proxy:
     def __init__(self) -> None:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
-        self._links: list[DatabaseConnection] = []
+        self._links: list[ProxiedLink] = []
         self._thread.start()
 
-    def add(self, *, role: str, server: str, target: Callable[[], int]) -> DatabaseConnection:
+    def add(self, *, role: str, server: str, target: Callable[[], int]) -> ProxiedLink:
         link = self._run(_listening(role, server, target))
         self._links.append(link)
         return link
 
-    def links(self, *, server: str | None = None, roles: Iterable[str] | None = None) -> list[DatabaseConnection]:
+    def links(self, *, server: str | None = None, roles: Iterable[str] | None = None) -> list[ProxiedLink]:
         """The links to a server (None: both) from these roles (None: all)."""
         wanted = None if roles is None else set(roles)
         return [
@@ -155,23 +155,23 @@ class Proxy:
             if (server is None or link.server == server) and (wanted is None or link.role in wanted)
         ]
 
-    def cut(self, links: Iterable[DatabaseConnection]) -> None:
+    def cut(self, links: Iterable[ProxiedLink]) -> None:
         """Reset what is connected and refuse what comes, until ``heal``."""
 
-        def apply(link: DatabaseConnection) -> None:
+        def apply(link: ProxiedLink) -> None:
             link.refusing = True
             link.reset()
 
         self._change(links, apply)
 
-    def reset(self, links: Iterable[DatabaseConnection]) -> None:
+    def reset(self, links: Iterable[ProxiedLink]) -> None:
         """Reset what is connected, once."""
         self._change(links, lambda link: link.reset())
 
-    def silence(self, links: Iterable[DatabaseConnection], *, to_server: bool = True, to_role: bool = True) -> None:
+    def silence(self, links: Iterable[ProxiedLink], *, to_server: bool = True, to_role: bool = True) -> None:
         """Let nothing through in these directions; nobody is told. ``heal`` ends it."""
 
-        def apply(link: DatabaseConnection) -> None:
+        def apply(link: ProxiedLink) -> None:
             if to_server:
                 link.to_server.open.clear()
             if to_role:
@@ -180,21 +180,21 @@ class Proxy:
         self._change(links, apply)
 
     def slow(
-        self, links: Iterable[DatabaseConnection], *, latency_seconds: float = 0, bytes_per_second: float | None = None
+        self, links: Iterable[ProxiedLink], *, latency_seconds: float = 0, bytes_per_second: float | None = None
     ) -> None:
         """Each way: what comes in goes on ``latency_seconds`` later, and no faster than ``bytes_per_second``."""
 
-        def apply(link: DatabaseConnection) -> None:
+        def apply(link: ProxiedLink) -> None:
             for direction in (link.to_server, link.to_role):
                 direction.latency_seconds = latency_seconds
                 direction.bytes_per_second = bytes_per_second
 
         self._change(links, apply)
 
-    def heal(self, links: Iterable[DatabaseConnection] | None = None) -> None:
+    def heal(self, links: Iterable[ProxiedLink] | None = None) -> None:
         """These links (None: all) as new."""
 
-        def apply(link: DatabaseConnection) -> None:
+        def apply(link: ProxiedLink) -> None:
             link.refusing = False
             for direction in (link.to_server, link.to_role):
                 direction.latency_seconds, direction.bytes_per_second = 0.0, None
@@ -216,7 +216,7 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
 
-    def _change(self, links: Iterable[DatabaseConnection], change: Callable[[DatabaseConnection], None]) -> None:
+    def _change(self, links: Iterable[ProxiedLink], change: Callable[[ProxiedLink], None]) -> None:
         async def apply() -> None:
             for link in list(links):
                 change(link)
@@ -227,7 +227,7 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
 
-async def _listening(role: str, server: str, target: Callable[[], int]) -> DatabaseConnection:
-    link = DatabaseConnection(role=role, server=server, target=target)
+async def _listening(role: str, server: str, target: Callable[[], int]) -> ProxiedLink:
+    link = ProxiedLink(role=role, server=server, target=target)
     await link.listen()
     return link

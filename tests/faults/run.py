@@ -12,12 +12,11 @@ import asyncpg
 from aftercommit.broker.topology import DEAD_LETTERS
 from aftercommit.devstack.servers import Servers
 from tests.faults.account import Account, check, observe
+from tests.faults.faults import Trial
 from tests.faults.installation import Installation, Shape
-from tests.faults.load import Load, plan
-from tests.faults.scenarios import Scenario, Trial
+from tests.faults.load import Load
+from tests.faults.scenarios import Scenario
 
-HEAL_SECONDS: Final = 120.0
-EMPTY_SECONDS: Final = 30.0
 SWEEP_SECONDS: Final = 0.25
 
 _PROGRESS: Final = """
@@ -40,10 +39,14 @@ async def run(
 ) -> Account:
     """Run ``scenario`` once. ``patience_seconds`` is how long the draining may stand still before it is given up."""
     rng = random.Random(f"{scenario.name} {seed}")
-    load = Load(plan(tasks, rng), rate=rate)
+    load = Load(scenario.plan(tasks, rng), rate=rate, at_once=scenario.submits_at_once)
     account = Account()
     async with Installation(
-        servers, folder, shape=shape or Shape(), prepare=lambda fleet: scenario.prepare(fleet, rng)
+        servers,
+        folder,
+        shape=shape or Shape(),
+        settings=scenario.settings,
+        prepare=lambda fleet: scenario.prepare(fleet, rng),
     ) as installation:
         trial = Trial(installation=installation, load=load, rng=rng)
         started = time.monotonic()
@@ -53,6 +56,7 @@ async def run(
         loaded = time.monotonic()
         await _drain(installation, patience_seconds)
         drained = time.monotonic()
+        await scenario.verify(trial)
         await installation.fleet.stop()
         await _close(scenario, trial, account)
     account.figures["load, drain"] = f"{loaded - started:.1f} s, {drained - loaded:.1f} s"
@@ -107,6 +111,8 @@ async def _close(scenario: Scenario, trial: Trial, account: Account) -> None:
     account.figures["dead letters"] = f"{dead_letters} for {failed} failed"
     if dead_letters < failed and not scenario.broker_forgets:
         account.failures.append(f"dead letters: {dead_letters}, should be at least {failed}")
+    account.figures |= trial.found
+    account.failures += trial.flaws
     account.figures["faults"] = ", ".join(trial.struck) or "-"
     if scenario.boundary is not None:
         strikes = installation.fleet.strikes

@@ -31,4 +31,5 @@ ROLE_SETTINGS: Final = {
     "LOG_FORMAT": "json",
     "LOG_LEVEL": "info",
 }
-"""Environment of every role; each adds its servers' addresses and what is its own."""
+"""What the roles read. In the environment of each stand, besides, its servers' addresses, and the settings of the other
+roles at values that it must not use (``tests.role_settings``)."""

@@ -34,6 +34,9 @@ def servers() -> Iterator[Servers]:
         "database-killed",
         "database-disk-full",
         "network-silent-to-role",
+        "locked-row",
+        "roles-with-different-settings",
+        "queue-of-another-structure",
         "storm",
     ],
 )

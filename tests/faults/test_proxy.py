@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from tests.faults.proxy import DatabaseConnection, Proxy
+from tests.faults.proxy import ProxiedLink, Proxy
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def proxy() -> Iterator[Proxy]:
 @asynccontextmanager
 async def echo_through(
     proxy: Proxy,
-) -> AsyncIterator[tuple[DatabaseConnection, asyncio.StreamReader, asyncio.StreamWriter]]:
+) -> AsyncIterator[tuple[ProxiedLink, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A link to a server that sends back what it gets, and a connection through it."""
 
     serving = set()

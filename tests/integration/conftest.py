@@ -87,6 +87,8 @@ async def database(servers: Servers, template: str) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
     admin = await connect_admin(servers)
     await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    # The user has the schema's name, so that "$user" would find tables that a statement does not qualify.
+    await admin.execute(f"ALTER DATABASE {name} SET search_path = public")
     yield name
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
@@ -103,7 +105,8 @@ def vhost(servers: Servers) -> Iterator[str]:
 
 @pytest.fixture
 def settings(servers: Servers, database: str, vhost: str) -> Settings:
-    """Settings of a fresh installation, with short intervals; ``model_copy(update=...)`` makes variants."""
+    """Settings of a fresh installation, with short intervals; ``model_copy(update=...)`` makes variants. ``Service``
+    gives each role its own of them."""
     found = servers.environment()
     return Settings(
         _env_file=None,

@@ -22,6 +22,7 @@ from aftercommit.server.api.run import Server
 from aftercommit.server.maintenance.run import maintain
 from aftercommit.server.relay.run import relay
 from aftercommit.worker.run import work
+from tests.role_settings import others_settings
 
 STOP_SECONDS = 40.0
 
@@ -102,6 +103,9 @@ class Api:
 
 
 class Service:
+    """Starts roles, each with settings of its own. ``settings`` are the installation's: what each role finds there for
+    itself, before the changes that a test makes for one of them."""
+
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self.settings = settings
         self._stack = stack
@@ -109,23 +113,29 @@ class Service:
         stack.push_async_callback(self.engine.dispose)
 
     async def relay(self, **changes: Any) -> RunningRole:
-        return self._start(relay, changes)
+        return self._start(relay, self.settings_of("relay", **changes))
 
     async def worker(self, **changes: Any) -> RunningRole:
         """A worker. Give ``worker_queues`` as in the environment's parsed form."""
-        return self._start(work, changes)
+        return self._start(work, self.settings_of("worker", **changes))
 
     async def maintenance(self, **changes: Any) -> RunningRole:
-        return self._start(maintain, changes)
+        return self._start(maintain, self.settings_of("maintenance", **changes))
 
-    def _start(self, role: Role, changes: dict[str, Any]) -> RunningRole:
-        running = RunningRole(role, self.settings.model_copy(update=changes))
+    def settings_of(self, role: str, **changes: Any) -> Settings:
+        """The settings that a process of ``role`` is deployed with: other roles' have values that it must not use."""
+        installation = {name: getattr(self.settings, name) for name in self.settings.model_fields_set}
+        others = {name.lower(): value for name, value in others_settings(role).items()}
+        return Settings(_env_file=None, **installation | others | changes)
+
+    def _start(self, role: Role, settings: Settings) -> RunningRole:
+        running = RunningRole(role, settings)
         self._stack.push_async_callback(running.stop)
         return running
 
     async def api(self, **changes: Any) -> Api:
         """A live API on a free port, and a client for it."""
-        app = create_app(self.settings.model_copy(update=changes))
+        app = create_app(self.settings_of("api", **changes))
         server = Server(Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5))
         serving = asyncio.create_task(server.serve())
 

@@ -1,7 +1,6 @@
 """The relay, alone and beside others, and what RabbitMQ may do to it."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -93,7 +92,7 @@ async def test_rows_are_relayed_although_ids_went_back(service: Service) -> None
         await api.submit("echo", priority="high")
         await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
         await asyncio.sleep(LAG_SECONDS)  # until the cursor has followed
-    await service.query("ALTER SEQUENCE outbox_id_seq RESTART")
+    await service.query("ALTER SEQUENCE aftercommit.outbox_id_seq RESTART")
     await api.submit("echo", priority="high")
     await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
 
@@ -179,14 +178,3 @@ async def test_topology_that_vanished_comes_back(service: Service, servers: Serv
             servers.rabbitmq.create_vhost(vhost)
     task = await api.submit("test.fail_until", payload={"attempt": 2})
     assert (await api.get(task["id"], wait=45))["status"] == "succeeded"
-
-
-async def submit_for(api: Api, seconds: float) -> list[dict[str, Any]]:
-    """Submit one task after the other; fails when one takes longer than a second."""
-    submitted = []
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    while loop.time() < until:
-        async with asyncio.timeout(1):
-            submitted.append(await api.submit("echo"))
-    return submitted

@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 
+from aftercommit.devstack.servers import Servers
 from bench import comparison, document, figures, table
 from bench.__main__ import parse, with_peers
 from bench.figures import Figure, at_least, at_most
+from bench.ground import Ground
 from bench.http import Connection, encode_request
 from bench.peers.catalogue import PEERS
 from bench.peers.order import NOOP, SUSTAINED, WARM_UP, Counter, Order
 from bench.progress import first_id, id_milliseconds
 from bench.results import Description, Results, Series
-from bench.scenarios import COMPARED, SCENARIOS
+from bench.scenarios import SCENARIOS
 from bench.sizes import SIZES
 
 RATE = Figure("rate", "full path", "tasks/s", at_least(15_000))
@@ -33,7 +35,7 @@ def make_results(**changes: Any) -> Results:
             "versions": {"PostgreSQL": "15.20"},
             "postgres": {"fsync": "on"},
             "repeats": 5,
-            "descriptions": {"full_path": Description("everything at once", (RATE,))},
+            "descriptions": {"full_path": Description("everything at once", (RATE,), {"WORKER_PREFETCH": "500"})},
             "peer_versions": {"celery": "5.7.0"},
             "series": {
                 "full_path": Series(samples=[{"rate": 9_000.0}, {"rate": 20_000.0}, {"rate": 18_000.0}]),
@@ -107,6 +109,22 @@ def test_document_keeps_everything_but_the_figures() -> None:
     assert "it shows that everything runs" not in written
 
 
+def test_document_tells_the_settings_that_were_not_the_defaults() -> None:
+    text = document.render(make_results(), picture="benchmarks.svg")
+    assert "| one worker process; full_path: `WORKER_PREFETCH=500`, else the defaults |" in text
+    assert "- **full_path**: everything at once. Settings: `WORKER_PREFETCH=500`, else the defaults." in text
+    assert "| settings of every scenario | the defaults |" in text
+    changed = document.render(make_results(settings={"QUEUES": "a"}), picture="benchmarks.svg")
+    assert "| settings of every scenario | `QUEUES=a`, else the defaults |" in changed
+
+
+def test_ground_is_tuned_for_a_scenario_and_the_settings_of_the_run_win(tmp_path: Path) -> None:
+    servers = Servers(tmp_path)
+    ground = Ground(servers=servers, folder=tmp_path, sizes=SIZES["smoke"], settings={"WORKER_PREFETCH": "1"})
+    tuned = ground.tuned({"WORKER_PREFETCH": "2", "WORKER_CONCURRENCY": "3"})
+    assert tuned.settings == {"WORKER_PREFETCH": "1", "WORKER_CONCURRENCY": "3"}
+
+
 def test_document_warns_when_the_run_was_small() -> None:
     text = document.render(make_results(size="quick", repeats=1), picture="benchmarks.svg")
     assert "A quick run with 1 repeat(s)" in text
@@ -137,7 +155,7 @@ def test_peers_run_unless_scenarios_are_chosen() -> None:
 
 
 def test_what_stands_beside_peers_is_a_scenario() -> None:
-    assert set(COMPARED) <= set(SCENARIOS)
+    assert set(comparison.OURS) <= set(SCENARIOS)
     assert set(comparison.TARGETS) <= {peer.name for peer in PEERS}
 
 

@@ -73,12 +73,15 @@ def test_lists_are_read_when_they_are_written_with_commas(monkeypatch: pytest.Mo
         ("RETRY_DELAYS_SECONDS", "5;30", "valid integer"),
         ("RETRY_DELAYS_SECONDS", "86401", "less than or equal to 86400"),
         ("RETRY_DELAYS_SECONDS", ",", "at least 1 item"),
-        ("TASK_TIMEOUT_SECONDS", "0", "greater than 0"),
+        ("TASK_TIMEOUT_SECONDS", "0", "greater than or equal to 0.01"),
         ("TASK_TIMEOUT_SECONDS", "inf", "less than or equal to 604800"),
         ("TASK_TIMEOUT_SECONDS", "nan", "less than or equal to 604800"),
         ("OUTBOX_POLL_INTERVAL", "never", "valid number"),
+        ("OUTBOX_POLL_INTERVAL", "0.001", "greater than or equal to 0.01"),
+        ("OUTBOX_CONFIRM_SECONDS", "26", "less than or equal to 25"),
+        ("OUTBOX_CONFIRM_SECONDS", "0.001", "greater than or equal to 0.1"),
         ("OUTBOX_BATCH_SIZE", "0", "greater than or equal to 1"),
-        ("OUTBOX_MAX_ATTEMPTS", "0", "greater than 0"),
+        ("OUTBOX_MAX_ATTEMPTS", "0", "greater than or equal to 1"),
         ("WORKER_QUEUES", "tasks", "'tasks' is not a work queue: write <queue>.<high|medium|low>"),
         ("WORKER_QUEUES", "tasks.urgent", "'tasks.urgent' is not a work queue"),
         ("WORKER_QUEUES", "tasks.high:0", "the weight of 'tasks.high:0' is not a whole number above 0"),
@@ -87,8 +90,19 @@ def test_lists_are_read_when_they_are_written_with_commas(monkeypatch: pytest.Mo
         ("WORKER_QUEUES", "tasks.high:1.5", "the weight of"),
         ("WORKER_PREFETCH", "65536", "less than or equal to 65535"),
         ("WORKER_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("WORKER_MODULES", "shop/tasks.py", "write shop.tasks for shop/tasks.py"),
+        ("WORKER_MODULES", "shop.py", "'shop.py' is not the name of a module"),
+        ("WORKER_LEASE_SECONDS", "0.001", "greater than or equal to 1"),
+        ("WORKER_LEASE_SECONDS", "3601", "less than or equal to 3600"),
+        ("WORKER_LEASE_RENEW_SECONDS", "0.01", "greater than or equal to 0.1"),
+        ("WORKER_HAND_BACK_SECONDS", "1800", "less than or equal to 900"),
+        ("WORKER_MAX_RESULT_BYTES", "1000", "greater than or equal to 1024"),
+        ("WORKER_MAX_RESULT_BYTES", "1073741824", "less than or equal to 67108864"),
         ("API_PORT", "65536", "less than or equal to 65535"),
-        ("API_MAX_PAYLOAD_BYTES", "-1", "greater than 0"),
+        ("API_MAX_PAYLOAD_BYTES", "-1", "greater than or equal to 1"),
+        ("API_MAX_PAYLOAD_BYTES", "67108865", "less than or equal to 67108864"),
+        ("API_MAX_BODY_BYTES", "1073741824", "less than or equal to 536870912"),
+        ("API_SHUTDOWN_SECONDS", "100000", "less than or equal to 3600"),
         ("HTTP_ALLOW_PRIVATE_ADDRESSES", "maybe", "valid boolean"),
         ("LOG_FORMAT", "xml", "'json' or 'console'"),
         ("LOG_LEVEL", "loud", "'debug'"),
@@ -110,6 +124,26 @@ def test_line_names_the_setting_and_what_is_wrong_when_one_is_bad(
         ({"WORKER_QUEUES": "tasks.high,tasks.high"}, "WORKER_QUEUES names a work queue twice"),
         ({"WORKER_QUEUES": "tasks.high:6,tasks.low"}, "WORKER_QUEUES gives some queues a weight"),
         ({"QUEUES": "tasks,tasks"}, "QUEUES names a queue twice"),
+        (
+            {"WORKER_LEASE_SECONDS": "5"},
+            "WORKER_LEASE_SECONDS (5) must be at least twice WORKER_LEASE_RENEW_SECONDS (3)",
+        ),
+        (
+            {"API_MAX_BODY_BYTES": "1000"},
+            "API_MAX_PAYLOAD_BYTES (262144) must be at most API_MAX_BODY_BYTES (1000)",
+        ),
+        (
+            {"API_MAX_BODIES_BYTES": "1000000"},
+            "API_MAX_BODIES_BYTES (1000000) must be at least API_MAX_BODY_BYTES (67108864)",
+        ),
+        (
+            {"HTTP_MAX_RESPONSE_BYTES": "2048", "WORKER_MAX_RESULT_BYTES": "2048"},
+            "HTTP_MAX_RESPONSE_BYTES (2048) must be below WORKER_MAX_RESULT_BYTES (2048)",
+        ),
+        (
+            {"RECONCILE_AFTER_SECONDS": "2", "WORKER_HAND_BACK_SECONDS": "2"},
+            "RECONCILE_AFTER_SECONDS (2) must be above WORKER_HAND_BACK_SECONDS (2)",
+        ),
     ],
 )
 def test_line_names_the_settings_when_they_do_not_fit_together(
@@ -117,6 +151,25 @@ def test_line_names_the_settings_when_they_do_not_fit_together(
 ) -> None:
     [line] = complaints(monkeypatch, **environment)
     assert line.startswith(told)
+
+
+def test_setting_of_another_role_is_not_asked_for_when_only_one_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECONCILE_AFTER_SECONDS", "2")
+    assert Settings().reconcile_after_seconds < Settings().worker_hand_back_seconds
+
+
+def test_each_broken_rule_has_its_line_when_several_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = complaints(monkeypatch, API_MAX_BODY_BYTES="1", WORKER_LEASE_SECONDS="1", WORKER_QUEUES="emails.low")
+    assert [line.partition(" ")[0] for line in lines] == [
+        "WORKER_QUEUES",
+        "WORKER_LEASE_SECONDS",
+        "API_MAX_PAYLOAD_BYTES",
+    ]
+
+
+def test_setting_has_one_line_when_several_of_its_items_are_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    [line] = complaints(monkeypatch, RETRY_DELAYS_SECONDS="0,5,-1")
+    assert line.startswith("RETRY_DELAYS_SECONDS: ")
 
 
 def test_each_bad_setting_has_its_line_when_several_are_bad(monkeypatch: pytest.MonkeyPatch) -> None:
