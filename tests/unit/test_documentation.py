@@ -95,7 +95,7 @@ def test_page_names_only_settings_that_exist(page: Path) -> None:
     spans = re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`", page.read_text())
     # What Compose, Python, pytest and asyncpg read.
     others = composed() | {"PYTHONPATH", "PLANS_TASKS", "PGSSLMODE", "PGSSLROOTCERT"}
-    others |= {"TEST_POSTGRES_IMAGE", "TEST_RABBITMQ_IMAGE", "AFTERCOMMIT_IMAGE"}
+    others |= {"TEST_POSTGRES_IMAGE", "TEST_RABBITMQ_IMAGE", "AFTERCOMMIT_IMAGE", "FRESH_IMAGE"}
     assert not set(spans) - SETTINGS - others
 
 
@@ -195,6 +195,13 @@ def test_log_page_has_every_event() -> None:
     }
     assert "task_failed" in events
     assert not {event for event in events if f"`{event}`" not in page}
+    told = {
+        name
+        for row in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", page, re.MULTILINE)
+        for name in re.findall(r"\w+", row)
+    }
+    source = "".join(module.read_text() for module in (ROOT / "aftercommit").rglob("*.py"))
+    assert not {event for event in told if f'"{event}"' not in source}
 
 
 def test_internals_page_has_every_table_and_index() -> None:
