@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from aftercommit.cli.main import COMMANDS, make_parser
 from aftercommit.core import errors
 from aftercommit.core.settings import Settings
 from aftercommit.db.models import metadata
@@ -161,6 +162,18 @@ def test_shell_blocks_name_only_make_targets_modules_and_services_that_exist() -
         for arguments in re.findall(r"^(?:docker compose|dc) (?:restart|up -d --no-deps) (.+)$", command):
             named = set(re.findall(r"(?<![-=\w])[a-z_]+\b(?!=)", re.sub(r"--scale \S+", "", arguments)))
             assert named <= services, (page, command)
+
+
+def test_shell_blocks_use_only_commands_and_flags_that_aftercommit_has() -> None:
+    used = [
+        (page, arguments) for page, command in commands() for arguments in re.findall(r"^aftercommit (.+)$", command)
+    ]
+    assert {arguments.split()[0] for _, arguments in used} >= set(COMMANDS) - {"api", "relay", "maintenance", "migrate"}
+    for page, arguments in used:
+        try:
+            make_parser().parse_args(arguments.split())
+        except SystemExit:
+            pytest.fail(f"{page}: aftercommit {arguments}")
 
 
 @pytest.mark.parametrize(
