@@ -28,7 +28,7 @@ def render(results: Results, *, picture: str) -> str:
     if results.peer_versions:
         parts += ["### Beside the peers", table.markdown(comparison.HEADER, comparison.rows(results)), _peers(results)]
     if failures := results.failures():
-        parts += ["### What failed", _list(failures)]
+        parts += ["### What failed", "A median is taken over the repeats that succeeded.", _list(failures)]
     parts += [
         "### How it is measured",
         _list(f"**{name}**: {each.how}. {_settings_of(each)}" for name, each in results.descriptions.items()),

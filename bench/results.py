@@ -64,8 +64,12 @@ class Results:
         return self.series.setdefault(name, Series())
 
     def failures(self) -> list[str]:
-        """A line for each repeat that failed: whose, and the first and the last words of why."""
-        return [f"{name}: {_shortened(failure)}" for name, series in self.series.items() for failure in series.failures]
+        """A line for each repeat that failed: whose, how many succeeded, and the first and the last words of why."""
+        return [
+            f"{name} ({len(series.samples)} other repeats succeeded): {_shortened(failure)}"
+            for name, series in self.series.items()
+            for failure in series.failures
+        ]
 
     def write(self, file: Path) -> None:
         content = asdict(self)

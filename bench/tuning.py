@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 FOR_SHORT_TASKS: Final = {"WORKER_CONCURRENCY": "1000", "WORKER_PREFETCH": "500", "OUTBOX_BATCH_SIZE": "2000"}
-"""What documents/performance.md advises for them, as the peers are set by their own documents."""
+"""What documents/explanation/performance.md advises for them; the peers are set by their own documentation."""
 
 HELD_WORKERS: Final = {"WORKER_LEASE_SECONDS": "300"}
 """So that workers may be held while a backlog is made: nobody may take them for lost."""

@@ -49,7 +49,7 @@ class Command:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status, or exits with it as ``run_role`` does."""
-    given = _parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     command = COMMANDS[given.command]
     if not all(find_spec(package) for package in PROBES[command.extra]):
         print(
@@ -134,7 +134,7 @@ COMMANDS: Final = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aftercommit",
         description="A task service: committed in Postgres, delivered through RabbitMQ, run by Python workers.",

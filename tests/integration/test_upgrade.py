@@ -43,7 +43,7 @@ def old_code(tmp_path: Path) -> Path:
     archive = subprocess.run(["git", "archive", release], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=archive, check=True)
     if not (tmp_path / "alembic/versions" / SCHEMA_OF_ITS_OWN).exists():
-        pytest.skip("the tables moved into a schema of their own: documents/upgrades.md stops the processes before it")
+        pytest.skip("the tables moved into a schema of their own: documents/how-to/deploy-upgrade.md says so")
     return tmp_path
 
 

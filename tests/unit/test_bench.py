@@ -105,7 +105,7 @@ def test_document_keeps_everything_but_the_figures() -> None:
     assert written.endswith(f"{document.END}\n\nThe end.\n")
     assert "old" not in written
     assert "| Celery 5.7.0 | The message, durable" in written
-    assert "- peer.Celery.sleep: Died: worker ended with 1: … KeyError: 'x'" in written
+    assert "- peer.Celery.sleep (0 other repeats succeeded): Died: worker ended with 1: … KeyError: 'x'" in written
     assert "it shows that everything runs" not in written
 
 

@@ -1,0 +1,181 @@
+"""What the pages show is what happens: their commands and examples run against a real installation."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+
+from tests.integration.service import Api, Service
+
+ROOT: Final = Path(__file__).parents[2]
+API_OF_THE_PAGES: Final = "http://127.0.0.1:8000"
+LEFT_OUT: Final = "…"
+SECONDS: Final = 20.0
+"""For what a page shows to come true: the tutorial's reader types slower than the test."""
+
+WriteModule = Callable[[str, str], str]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteModule]:
+    """Writes a module that workers of this process can import, gone after the test."""
+    written: list[str] = []
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name: str, code: str) -> str:
+        (tmp_path / f"{name}.py").write_text(code)
+        written.append(name)
+        return name
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
+
+
+def dialogue(page: str) -> Iterator[tuple[str, Any]]:
+    """Each curl command of the page with the JSON that is shown below it."""
+    for block in blocks(page, "console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            if command.startswith("curl"):
+                yield command, json.loads(re.sub(rf",?\s*{LEFT_OUT}", f', "{LEFT_OUT}": null', output))
+
+
+class Reader:
+    """Types the commands of a page and compares what comes with what is shown.
+
+    ``ids`` maps the ids that the page shows to those that came, in later commands too.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._ids: dict[str, str] = {}
+
+    async def type(self, command: str, shown: Any) -> None:
+        method, path, options = self._parse(command)
+        async with asyncio.timeout(SECONDS):
+            while flaw := self._compare(shown, (await self._api.call(method, path, **options))[1], "answer"):
+                assert method == "GET", f"{command}\n{flaw}"
+                await asyncio.sleep(0.1)  # a look-up of what is still under way, as a reader would repeat it
+
+    def _parse(self, command: str) -> tuple[str, str, dict[str, Any]]:
+        for told, came in self._ids.items():
+            command = command.replace(told, came)
+        arguments = iter(shlex.split(command)[1:])
+        method, path, headers, data = None, "", {}, None
+        for argument in arguments:
+            match argument:
+                case "-s":
+                    pass
+                case "-X":
+                    method = next(arguments)
+                case "-H":
+                    name, _, value = next(arguments).partition(": ")
+                    headers[name] = value
+                case "-d":
+                    data = next(arguments)
+                case _:
+                    path = argument.removeprefix("$API")
+        return method or ("GET" if data is None else "POST"), path, {"headers": headers, "data": data}
+
+    def _compare(self, shown: Any, came: Any, where: str) -> str:
+        """What differs, or an empty text."""
+        if isinstance(shown, dict) and isinstance(came, dict):
+            missing = set(shown) - set(came) - {LEFT_OUT}
+            more = set(came) - set(shown) if LEFT_OUT not in shown else set()
+            flaws = [f"{where}: {name} is shown or came alone" for name in missing | more]
+            pairs = [(name, shown[name], came[name]) for name in shown if name in came]
+        elif isinstance(shown, list) and isinstance(came, list):
+            flaws = [] if len(shown) == len(came) else [f"{where}: {len(shown)} are shown, {len(came)} came"]
+            pairs = [(str(n), *pair) for n, pair in enumerate(zip(shown, came, strict=False))]
+        elif is_id(shown) and is_id(came):
+            return "" if self._ids.setdefault(shown, came) == came else f"{where}: another id came"
+        else:
+            return "" if shown == came else f"{where}: {shown!r} is shown, {came!r} came"
+        return "; ".join([*flaws, *filter(None, (self._compare(s, c, f"{where}.{name}") for name, s, c in pairs))])
+
+
+def is_id(value: Any) -> bool:
+    try:
+        return bool(UUID(value))
+    except (ValueError, AttributeError, TypeError):
+        return False
+
+
+async def started(service: Service, *modules: str) -> Api:
+    api = await service.api()
+    await service.relay()
+    await service.maintenance()
+    await service.worker(worker_modules=modules)
+    return api
+
+
+async def test_tutorial_goes_as_it_is_written(service: Service, write_module: WriteModule) -> None:
+    (code,) = blocks("documents/tutorial/first-task.md", "python")
+    reader = Reader(await started(service, write_module("shop", code)))
+    for command, shown in dialogue("documents/tutorial/first-task.md"):
+        await reader.type(command, shown)
+
+
+async def test_handler_and_submit_of_the_readme_work(
+    service: Service, write_module: WriteModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler, submit = blocks("README.md", "python")
+    api = await started(service, write_module("mail", handler))
+    patient = submit.replace(API_OF_THE_PAGES, api.url).replace("?wait=10", "?wait=60")  # a busy machine is no fault
+    await asyncio.to_thread(exec, patient, {})
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])  # the handler logs to it, too
+    assert (done["status"], done["result"]) == ("succeeded", {"sent_to": "ada@example.com"})
+
+
+async def test_submit_with_retries_makes_one_task_however_often_it_is_called(service: Service) -> None:
+    api = await service.api()
+    code = blocks("documents/how-to/submit.md", "python")[0].replace(API_OF_THE_PAGES, api.url)
+    names: dict[str, Any] = {}
+    await asyncio.to_thread(exec, code, names)
+    again = await asyncio.to_thread(names["submit"], {"type": "echo", "payload": {"order": 17}}, key="order-17-echo")
+    assert again["id"] == names["task"]["id"]
+    with pytest.raises(OSError, match="422"):
+        await asyncio.to_thread(names["submit"], {"type": "no type"}, key="another")
+
+
+async def test_exactly_once_example_books_once_although_the_attempt_is_repeated(
+    service: Service, write_module: WriteModule
+) -> None:
+    (code,) = blocks("documents/how-to/exactly-once.md", "python")
+    await service.query("CREATE SCHEMA shop")
+    await service.query("CREATE TABLE shop.accounts (id bigint PRIMARY KEY, balance bigint NOT NULL)")
+    await service.query("INSERT INTO shop.accounts VALUES (1, 100)")
+    api = await started(service, write_module("bank", code))
+    task = await api.submit("payment.book", payload={"account": 1, "amount": 20})
+    assert (await api.get(task["id"], wait=SECONDS))["result"] == {"balance": 120}
+    assert (await service.query("SELECT balance FROM shop.accounts"))[0][0] == 120
+
+
+def test_tests_of_the_page_about_testing_pass(tmp_path: Path) -> None:
+    shop, tests, *_ = blocks("documents/how-to/test-handlers.md", "python")
+    (tmp_path / "shop.py").write_text(shop)
+    (tmp_path / "test_shop.py").write_text(tests)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "4 passed" in ran.stdout, ran.stdout + ran.stderr
