@@ -33,5 +33,5 @@ WORKDIR /handlers
 # By number, so that Kubernetes' runAsNonRoot can tell.
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "aftercommit.runtime.health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "aftercommit.runtime.liveness"]
 CMD ["python", "-m", "aftercommit", "api"]

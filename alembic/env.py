@@ -1,8 +1,10 @@
 """Runs the migrations on the database of the settings, one runner at a time."""
 
 import asyncio
+import sys
 from typing import Final
 
+import tenacity
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -10,6 +12,7 @@ from sqlalchemy.pool import NullPool
 from aftercommit.core.settings import load_settings
 from aftercommit.db.engine import database_url
 from aftercommit.db.models import SCHEMA, metadata
+from aftercommit.db.outages import sqlstate
 from alembic import context
 
 LOCK_TIMEOUT: Final = "5s"
@@ -19,6 +22,12 @@ RUNNERS_TIMEOUT: Final = "10min"
 """How long a runner waits for the one before it; `alembic -x runners_timeout=30s` says otherwise."""
 
 CONNECT_SECONDS: Final = 10
+START_SECONDS: Final = 30
+"""How long a runner waits for a server that starts: a deploy may start both together."""
+
+STARTING: Final = "57P03"
+"""The SQLSTATE of a server that takes no connections yet."""
+
 RUNNERS_LOCK: Final = 7_236_001
 
 # Up to 0003 everything stood in `public`, where an application may have a version table of its own: `tasks.rung` tells
@@ -55,6 +64,24 @@ def migrate(connection: Connection) -> None:
         context.run_migrations()
 
 
+def _is_not_up(error: BaseException) -> bool:
+    """Whether nobody listens yet, or the server still starts. Waiting does not help a wrong password, nor silence."""
+    if isinstance(error, OSError):
+        return not isinstance(error, TimeoutError)
+    return STARTING in (sqlstate(error), sqlstate(getattr(error, "orig", None)))
+
+
+def _tell(_: tenacity.RetryCallState) -> None:
+    print("Postgres is not up yet; trying again.", file=sys.stderr, flush=True)
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_not_up),
+    stop=tenacity.stop_after_delay(START_SECONDS),
+    wait=tenacity.wait_random_exponential(multiplier=0.2, max=3),
+    before_sleep=_tell,
+    reraise=True,
+)
 async def main() -> None:
     engine = create_async_engine(
         database_url(load_settings()),
@@ -62,9 +89,11 @@ async def main() -> None:
         # Of a user named like the schema it would be the default one, which Alembic does not name.
         connect_args={"timeout": CONNECT_SECONDS, "server_settings": {"search_path": "public"}},
     )
-    async with engine.connect() as connection:
-        await connection.run_sync(migrate)
-    await engine.dispose()
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(migrate)
+    finally:
+        await engine.dispose()
 
 
 asyncio.run(main())

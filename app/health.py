@@ -2,7 +2,7 @@
 
 import sys
 
-from aftercommit.runtime.health import main
+from aftercommit.runtime.liveness import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -29,3 +29,22 @@ def free_port(preferred: int | None = None, taken: frozenset[int] = frozenset())
         port = random.choice(_CANDIDATES)
         if port not in taken and is_free(port):
             return port
+
+
+def accepts(port: int) -> bool:
+    """Whether a server listens on `port`."""
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def greets_amqp(port: int) -> bool:
+    """Whether an AMQP 0-9-1 server answers the protocol header with a method frame."""
+    try:
+        with socket.create_connection((HOST, port), timeout=2) as connection:
+            connection.sendall(b"AMQP\x00\x00\x09\x01")
+            return connection.recv(1) == b"\x01"
+    except OSError:
+        return False

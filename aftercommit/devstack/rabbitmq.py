@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from aftercommit.devstack import processes
 from aftercommit.devstack.binaries import RabbitBinaries, rabbitmq_binaries
 from aftercommit.devstack.failure import DevstackError
-from aftercommit.devstack.ports import HOST, free_port
+from aftercommit.devstack.ports import HOST, accepts, free_port, greets_amqp
 from aftercommit.devstack.rabbitmq_management import Management
 
 # The data belong to this name, so it must not change with the ports. It is unique through the private epmd.
@@ -246,7 +245,7 @@ class RabbitServer:
         port = self._ports()["epmd"]
         command = [str(self._binaries.epmd), "-port", str(port), "-address", self.host]
         self._epmd = self._spawn(command, {}, self._epmd_pid_file)
-        processes.wait_until(lambda: _accepts(port), 5)
+        processes.wait_until(lambda: accepts(port), 5)
 
     def _launch_node(self) -> None:
         assert self._binaries is not None
@@ -283,26 +282,8 @@ class RabbitServer:
 
     @property
     def _ready(self) -> bool:
-        return _greets(self.amqp_port) and (not self._has_management or self.management.answers())
+        return greets_amqp(self.amqp_port) and (not self._has_management or self.management.answers())
 
     @property
     def _exited(self) -> bool:
         return self._node is not None and self._node.poll() is not None
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection((HOST, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _greets(port: int) -> bool:
-    """Whether an AMQP 0-9-1 server answers the protocol header with a method frame."""
-    try:
-        with socket.create_connection((HOST, port), timeout=2) as connection:
-            connection.sendall(b"AMQP\x00\x00\x09\x01")
-            return connection.recv(1) == b"\x01"
-    except OSError:
-        return False

@@ -16,7 +16,7 @@ import structlog
 import uvloop
 
 from aftercommit.core.settings import Settings, load_settings
-from aftercommit.runtime.health import BEAT_SECONDS
+from aftercommit.runtime.liveness import BEAT_SECONDS
 from aftercommit.telemetry.logs import configure_logs
 
 log = structlog.get_logger(__name__)
@@ -95,6 +95,6 @@ def _abandon_threads(status: int) -> None:
 
 
 def _beat(loop: asyncio.AbstractEventLoop, file: Path) -> None:
-    """Touch ``file`` for as long as ``loop`` turns: ``aftercommit.runtime.health`` looks at its age."""
+    """Touch ``file`` for as long as ``loop`` turns: ``aftercommit.runtime.liveness`` looks at its age."""
     file.touch()
     loop.call_later(BEAT_SECONDS, _beat, loop, file)

@@ -6,9 +6,9 @@ While ``tasks.started_at`` is null the task shows that it waits, and the rescuer
 import asyncio
 from typing import Final
 
-from aftercommit.db import start_times
+from aftercommit.db import attempt_starts
+from aftercommit.db.attempt_starts import StartTime
 from aftercommit.db.database import DatabaseConnection
-from aftercommit.db.start_times import StartTime
 from aftercommit.runtime.poll import first_of, poll
 from aftercommit.worker.attempt import Attempt
 
@@ -46,7 +46,7 @@ class StartTimes:
         batch = {attempt: written for attempt, written in self._pending.items() if not attempt.ended}
         self._forget({attempt: written for attempt, written in self._pending.items() if attempt.ended})
         if batch:
-            done = await start_times.set_start_times(self._connection.fetch, [_start_time(each) for each in batch])
+            done = await attempt_starts.set_start_times(self._connection.fetch, [_start_time(each) for each in batch])
             self._forget({attempt: written for attempt, written in batch.items() if attempt.task.id in done})
         return RETRY_SECONDS if self._pending else IDLE_SECONDS
 

@@ -17,10 +17,11 @@ from aftercommit.core.settings import Settings
 from aftercommit.db.models import SCHEMA, metadata
 from tests.integration.conftest import ROOT
 from tests.integration.service import Service
+from tests.integration.tcp_proxy import TcpProxy
 
 
-async def alembic(settings: Settings, *words: str) -> None:
-    environment = {
+def environment(settings: Settings) -> dict[str, str]:
+    return {
         **os.environ,
         "POSTGRES_HOST": settings.postgres_host,
         "POSTGRES_PORT": str(settings.postgres_port),
@@ -28,9 +29,19 @@ async def alembic(settings: Settings, *words: str) -> None:
         "POSTGRES_PASSWORD": settings.postgres_password,
         "POSTGRES_DB": settings.postgres_db,
     }
+
+
+async def alembic(settings: Settings, *words: str) -> None:
     command = [sys.executable, "-m", "alembic", *words]
     await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env=environment, check=True, timeout=60, stderr=subprocess.PIPE, text=True
+        subprocess.run,
+        command,
+        cwd=ROOT,
+        env=environment(settings),
+        check=True,
+        timeout=60,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -93,3 +104,21 @@ async def test_runner_gives_up_when_the_server_says_nothing(service: Service) ->
         with pytest.raises(subprocess.CalledProcessError) as caught:
             await alembic(settings, "upgrade", "head")
     assert "TimeoutError" in caught.value.stderr
+
+
+async def test_runner_waits_for_a_server_that_starts(service: Service) -> None:
+    settings = service.settings
+    proxy = TcpProxy(settings.postgres_host, settings.postgres_port)
+    behind = settings.model_copy(update={"postgres_host": "127.0.0.1", "postgres_port": proxy.port})
+    runner = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "alembic", "upgrade", "head"),
+        cwd=ROOT,
+        env=environment(behind),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert runner.stderr is not None
+    async with asyncio.timeout(60):
+        assert b"not up yet" in await runner.stderr.readline()
+        await proxy.start()
+        assert await runner.wait() == 0
+    await proxy.stop()

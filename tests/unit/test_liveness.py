@@ -1,11 +1,17 @@
+"""The health check of containers, as a function and as the commands that call it."""
+
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from aftercommit.devstack.ports import free_port
-from aftercommit.runtime.health import OLDEST_SECONDS, find_flaw
+from aftercommit.runtime.liveness import OLDEST_SECONDS, find_flaw
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -46,3 +52,13 @@ def test_url_that_does_not_answer_is_unhealthy() -> None:
     flaw = find_flaw([url])
     assert flaw is not None
     assert flaw.startswith(url)
+
+
+@pytest.mark.parametrize("module", ["aftercommit.runtime.liveness", "app.health"])
+def test_command_exits_with_what_it_finds(module: str, file: Path) -> None:
+    check = [sys.executable, "-m", module]
+    sick = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert sick.returncode == 1
+    assert "no sign of life yet" in sick.stderr
+    file.touch()
+    assert subprocess.run(check, cwd=ROOT, timeout=60, check=False).returncode == 0

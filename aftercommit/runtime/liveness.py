@@ -47,3 +47,7 @@ def main(arguments: list[str]) -> int:
         return 0
     print(flaw, file=sys.stderr)
     return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
