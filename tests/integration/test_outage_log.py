@@ -41,13 +41,13 @@ async def test_cause_of_a_503_is_logged_with_its_traceback(service: Service) -> 
 async def test_many_503_are_one_line_each_for_begin_and_end(
     service: Service, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outage_log, "QUIET_SECONDS", 0.5)
     api = await service.api(postgres_host="127.0.0.1", postgres_port=proxy.port)
     with capture_logs() as logs:
         for _ in range(5):
             answers = await asyncio.gather(*(api.ask("POST", "/v1/tasks", {"type": "echo"}) for _ in range(40)))
             assert {answer.status for answer in answers} == {503}
         assert len(lines(logs, "requests_refused")) == 1
+        monkeypatch.setattr(outage_log, "QUIET_SECONDS", 0.5)
         await proxy.start()
         await api.submit("echo")
         async with asyncio.timeout(10):

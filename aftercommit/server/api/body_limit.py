@@ -29,11 +29,11 @@ class BodyLimit:
         async def limited() -> Message:
             nonlocal received
             message = await receive()
-            size = len(message.get("body", b""))
-            received += size
-            self._held += size
-            if size and (error := self._flaw(received)):
-                raise error
+            if body := message.get("body"):
+                received += len(body)
+                self._held += len(body)
+                if error := self._flaw(received):
+                    raise error
             return message
 
         try:

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
+from functools import lru_cache, partial
 from typing import Any, Final, assert_never
 
 from fastapi import APIRouter, Request, Response
@@ -74,7 +75,7 @@ async def submit_task(request: Request) -> Response:
         raise invalid(*(FieldError(f"#/{flaw.field}", flaw.detail) for flaw in error.flaws)) from None
     except SubmissionDropped:
         return _NOBODY
-    return _created(_render(submitted[0]), submitted)
+    return _created(_render(submitted[0]), submitted[0])
 
 
 @router.post(
@@ -96,17 +97,19 @@ async def submit_batch(request: Request) -> Response:
         ) from None
     except SubmissionDropped:
         return _NOBODY
-    return _created(f'{{"tasks":[{",".join(map(_render, submitted))}]}}', submitted)
+    return _created(f'{{"tasks":[{",".join(map(_render, submitted))}]}}', *submitted)
 
 
-async def _submit(request: Request, wanted: Sequence[TaskIn], *, key: IdempotencyKey | None) -> list[SubmittedTask]:
+def _submit(
+    request: Request, wanted: Sequence[TaskIn], *, key: IdempotencyKey | None
+) -> Awaitable[list[SubmittedTask]]:
     dependencies: Dependencies = request.app.state.dependencies
+    return dependencies.submitter.submit(wanted, key=key, caller_gone=partial(_disconnected, request))
 
-    async def disconnected() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
 
-    return await dependencies.submitter.submit(wanted, key=key, caller_gone=disconnected)
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _key(request: Request, kind: str, given: Any) -> IdempotencyKey | None:
@@ -119,20 +122,25 @@ def _key(request: Request, kind: str, given: Any) -> IdempotencyKey | None:
     return IdempotencyKey(header, request_hash(kind, given))
 
 
-def _created(body: str, submitted: Sequence[SubmittedTask]) -> Response:
-    replayed = any(isinstance(task, Replayed) for task in submitted)
+def _created(body: str, *submitted: SubmittedTask) -> Response:
+    replayed = isinstance(submitted[0], Replayed) or any(isinstance(task, Replayed) for task in submitted[1:])
     return Response(body, 201, {REPLAYED: "true"} if replayed else None, media_type="application/json")
 
 
 def _render(submitted: SubmittedTask) -> str:
     """The JSON of a task."""
     match submitted:
-        case Created(task, created_at):
-            return _render_new(task, created_at.astimezone(UTC).isoformat().replace("+00:00", "Z"))
-        case Replayed(row):
-            return ListedTaskOut.model_validate(row).model_dump_json(exclude_unset=True)
+        case Created():
+            return _render_new(submitted.task, _moment(submitted.created_at))
+        case Replayed():
+            return ListedTaskOut.model_validate(submitted.row).model_dump_json(exclude_unset=True)
         case _:
             assert_never(submitted)
+
+
+@lru_cache(maxsize=8)  # the tasks of a group have one moment
+def _moment(created_at: datetime) -> str:
+    return created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 _UNSTARTED: Final = (

@@ -185,6 +185,8 @@ class GroupCommit:
         """End the waits that last too long, drop whose caller is gone, and watch the callers of the others."""
         now = asyncio.get_running_loop().time()
         seconds = self._limits.wait_seconds
+        # A watcher costs more than a submit that goes through: only those that wait for long have one.
+        overdue = now + seconds - REVIEW_SECONDS
         for waiting in self._waiting:
             if waiting.deadline <= now:
                 _settle(
@@ -194,7 +196,7 @@ class GroupCommit:
                         "submitted: try again."
                     ),
                 )
-            elif waiting.watcher is None and waiting.caller_gone is not None:
+            elif waiting.deadline <= overdue and waiting.watcher is None and waiting.caller_gone is not None:
                 self._start_watching(waiting, waiting.caller_gone)
         for group in self._sent.values():
             for waiting in group:
