@@ -38,7 +38,7 @@ async def test_body_is_taken_when_its_content_type_is_a_kind_of_json(service: Se
 
 
 async def test_body_is_refused_when_its_declared_length_is_over_the_limit(service: Service) -> None:
-    api = await service.api(api_max_body_bytes=1_000, api_max_payload_bytes=500)
+    api = await service.api(api_max_body_bytes=1_000, api_max_payload_bytes=1_000)
     body = b'{"type":"echo","payload":{"a":"%s"}}'
     room = 1_000 - len(body) + 2
     assert (await api.ask("POST", "/v1/tasks", data=body % (b"x" * room), headers=JSON)).status == 201
@@ -48,7 +48,7 @@ async def test_body_is_refused_when_its_declared_length_is_over_the_limit(servic
 
 
 async def test_body_is_refused_when_its_chunks_are_over_the_limit(service: Service) -> None:
-    api = await service.api(api_max_body_bytes=1_000, api_max_payload_bytes=500)
+    api = await service.api(api_max_body_bytes=1_000, api_max_payload_bytes=1_000)
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(11):

@@ -98,7 +98,7 @@ async def test_nothing_is_committed_for_a_client_that_left_before_its_turn(
 
 
 async def test_body_is_refused_when_the_process_holds_too_many(service: Service) -> None:
-    api = await service.api(api_max_body_bytes=60_000, api_max_bodies_bytes=100_000)
+    api = await service.api(api_max_payload_bytes=60_000, api_max_body_bytes=60_000, api_max_bodies_bytes=100_000)
     address = urlsplit(api.url)
     body = json.dumps(TASK | {"payload": {"a": "x" * 49_800}}).encode()
     head = b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
