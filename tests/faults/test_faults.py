@@ -36,7 +36,6 @@ def servers() -> Iterator[Servers]:
         "network-silent-to-role",
         "locked-row",
         "roles-with-different-settings",
-        "queue-of-another-structure",
         "storm",
     ],
 )
