@@ -73,7 +73,12 @@ class PackageRunner:
         told = self._interruption is not None
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
-                [*self._prefix, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+                [*self._prefix, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,
+                preexec_fn=_hear_interrupts,
             )
             shown = 0
             while process.poll() is None:
@@ -95,6 +100,11 @@ class PackageRunner:
             subprocess.run([*self._prefix, "kill", "-INT", str(process.pid)], check=False, capture_output=True)
         else:
             process.send_signal(signal.SIGINT)
+
+
+def _hear_interrupts() -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and a child inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def sudo_prefix() -> tuple[str, ...] | None:

@@ -191,15 +191,26 @@ finally:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "interrupts"),
+    [
+        (signal.SIGINT, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_IGN),  # as a shell starts what runs in its background
+    ],
+)
 def test_interruption_lets_the_package_tool_end_and_cleans_up(
-    tmp_path: Path, make_tool: MakeTool, number: signal.Signals
+    tmp_path: Path, make_tool: MakeTool, number: signal.Signals, interrupts: signal.Handlers
 ) -> None:
     policy = tmp_path / "policy-rc.d"
     # Like apt-get while dpkg runs, it ends its work first.
     make_tool("apt-get", 'trap "touch told" INT; touch begun; until [ -e told ]; do sleep 0.05; done; touch ended')
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, policy], cwd=Path(__file__).parents[2], start_new_session=True
+        [sys.executable, "-c", INTERRUPTED, policy],
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, interrupts),  # noqa: PLW1509  # no thread of ours holds a lock
     )
     assert wait_until((tmp_path / "begun").exists, 30)
     os.killpg(process.pid, number)

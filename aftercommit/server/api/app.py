@@ -94,6 +94,7 @@ async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[D
         finally:
             await group_commit.close()
             await dependencies.queues.close()
+            await overview.close()
             stopping.set()
     await connection.close()
     await database.close()

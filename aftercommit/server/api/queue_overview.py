@@ -38,6 +38,7 @@ class QueueOverview:
         self._declarer = declarer
         self._management = management
         self._readiness = readiness
+        self._comparing: asyncio.Task[None] | None = None
 
     async def read(self) -> QueuesOut:
         """Ask both servers. What RabbitMQ does not answer within BROKER_SECONDS is null, and ``broker`` says why."""
@@ -93,11 +94,24 @@ class QueueOverview:
             return {}
 
     async def _differences(self) -> Report:
-        """How existing queues differ from what this release declares; as last known while RabbitMQ is away."""
+        """How existing queues differ from what this release declares, as last known.
+
+        A comparison that takes longer than BROKER_SECONDS goes on, for later answers."""
         if self._readiness.broker in (UP, NOT_CHECKED):
-            with suppress(BrokerUnavailable, TimeoutError):
-                return await _bounded(self._declarer.compare())
+            if self._comparing is None or self._comparing.done():
+                self._comparing = asyncio.create_task(self._compare(), name="compare queues")
+            await asyncio.wait({self._comparing}, timeout=BROKER_SECONDS)
         return self._declarer.report
+
+    async def _compare(self) -> None:
+        with suppress(BrokerUnavailable):  # ``broker`` says so
+            await self._declarer.compare()
+
+    async def close(self) -> None:
+        """Give up a comparison that is under way."""
+        if self._comparing is not None:
+            self._comparing.cancel()
+            await asyncio.wait({self._comparing})
 
 
 async def _bounded(answer: Awaitable[T]) -> T:
