@@ -160,7 +160,8 @@ class Service:
         return connection
 
     async def query(self, statement: str, **parameters: Any) -> list[Any]:
-        """Rows of a statement of the test's own."""
+        """Rows of a statement of the test's own. It names columns: rows without any would pass for none."""
+        assert not statement.startswith("SELECT FROM"), statement
         async with single_statement(self.engine) as connection:
             result = await connection.execute(text(statement), parameters)
             return list(result) if result.returns_rows else []

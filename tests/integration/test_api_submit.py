@@ -124,7 +124,10 @@ async def test_problem_points_at_the_field_when_it_is_bad(service: Service, batc
             assert found == [f"#/tasks/1{pointer[1:]}"], task
         else:
             assert await pointers(api, task.encode()) == [pointer], task
-    assert await service.query("SELECT FROM aftercommit.tasks UNION ALL SELECT FROM aftercommit.outbox") == []
+    assert (
+        await service.query("SELECT id::text FROM aftercommit.tasks UNION ALL SELECT id::text FROM aftercommit.outbox")
+        == []
+    )
 
 
 async def test_payload_is_refused_when_it_is_nested_too_deep(service: Service) -> None:
@@ -191,7 +194,7 @@ async def test_batch_is_refused_when_its_size_is_out_of_bounds(service: Service)
     for size in (0, 10_001):
         problem = await api.refusal("POST", "/v1/tasks/batch", {"tasks": [{"type": "echo"}] * size})
         assert [error["pointer"] for error in problem["errors"]] == ["#/tasks"]
-    assert await service.query("SELECT FROM aftercommit.tasks") == []
+    assert await service.query("SELECT id FROM aftercommit.tasks") == []
 
 
 async def test_nothing_of_a_batch_is_committed_when_one_of_its_tasks_is_bad(service: Service) -> None:
@@ -201,7 +204,10 @@ async def test_nothing_of_a_batch_is_committed_when_one_of_its_tasks_is_bad(serv
         wanted = [good] * 7 + [good | bad] + [good]
         problem = await api.refusal("POST", "/v1/tasks/batch", {"tasks": wanted})
         assert [error["pointer"] for error in problem["errors"]] == [f"#/tasks/7/{field}"]
-    assert await service.query("SELECT FROM aftercommit.tasks UNION ALL SELECT FROM aftercommit.outbox") == []
+    assert (
+        await service.query("SELECT id::text FROM aftercommit.tasks UNION ALL SELECT id::text FROM aftercommit.outbox")
+        == []
+    )
 
 
 async def test_number_of_statements_does_not_grow_with_the_batch(service: Service, sent: list[str]) -> None:

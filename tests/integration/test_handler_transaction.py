@@ -63,7 +63,7 @@ async def test_handler_that_would_end_its_transaction_is_told_what_to_do_and_not
     failed = await api.get(task["id"], wait=30)
     assert (failed["status"], failed["error"]["type"]) == ("failed", "RuntimeError")
     assert "Use session.flush()" in failed["error"]["message"]
-    assert await service.query("SELECT FROM effects") == []
+    assert await service.query("SELECT task_id FROM effects") == []
 
 
 @pytest.mark.parametrize("how", ["transaction", "connection", "statement"])

@@ -122,3 +122,46 @@ async def test_runner_waits_for_a_server_that_starts(service: Service) -> None:
         await proxy.start()
         assert await runner.wait() == 0
     await proxy.stop()
+
+
+TABLES_AT_0003 = ("tasks", "attempts", "outbox", "idempotency_keys", "workers", "claims", "work_queue_marks")
+
+
+async def empty(service: Service) -> None:
+    """Take everything away, as if this service had never been here."""
+    await service.query("DROP SCHEMA aftercommit CASCADE")
+    await service.engine.dispose()
+
+
+async def test_tables_of_the_release_before_move_with_their_rows(service: Service) -> None:
+    await empty(service)
+    await alembic(service.settings, "upgrade", "0003")
+    for table in (*TABLES_AT_0003, "alembic_version"):
+        await service.query(f"ALTER TABLE aftercommit.{table} SET SCHEMA public")
+    await service.query("DROP SCHEMA aftercommit")
+    await service.query(
+        "INSERT INTO public.tasks (id, type, queue, priority, status, payload, rung)"
+        " VALUES (gen_random_uuid(), 'echo', 'tasks', 'low', 'retrying', '{}', false)"
+    )
+    (before,) = await service.query("SELECT relfilenode FROM pg_class WHERE oid = 'public.tasks'::regclass")
+    await service.engine.dispose()
+    await alembic(service.settings, "upgrade", "head")
+    assert await differences(service) == []
+    (task,) = await service.query("SELECT status, enqueued FROM aftercommit.tasks")
+    assert tuple(task) == ("retrying", False)
+    (after,) = await service.query("SELECT relfilenode FROM pg_class WHERE oid = 'aftercommit.tasks'::regclass")
+    assert after == before  # no row was copied
+    assert await service.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+async def test_tables_of_an_application_in_the_same_database_are_left_alone(service: Service) -> None:
+    await empty(service)
+    for table in ("tasks", "workers", "claims", "outbox", "alembic_version"):
+        await service.query(f"CREATE TABLE public.{table} AS SELECT '0003'::text AS version_num")
+    await alembic(service.settings, "upgrade", "head")
+    assert await differences(service) == []
+    for table in ("tasks", "workers", "claims", "outbox", "alembic_version"):
+        assert [tuple(row) for row in await service.query(f"SELECT * FROM public.{table}")] == [("0003",)]
+    await service.engine.dispose()
+    await alembic(service.settings, "downgrade", "base")
+    assert len(await service.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")) == 5
