@@ -1,6 +1,7 @@
 """The parts of the devstack that need no server."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +82,12 @@ def test_hold_refuses_when_another_process_has_the_folder(tmp_path: Path) -> Non
     with hold(tmp_path), pytest.raises(DevstackError, match=f"process {os.getpid()}"):
         hold(tmp_path)
     hold(tmp_path).close()
+
+
+def test_hold_names_the_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DevstackError, match=re.escape(str(tmp_path / "file" / "data"))):
+        hold(tmp_path / "file" / "data")
 
 
 class Log:
