@@ -15,9 +15,17 @@ import pytest
 from aftercommit.devstack import processes
 from aftercommit.devstack.failure import DevstackError
 from aftercommit.devstack.ports import free_port, is_free
+from aftercommit.devstack.rabbitmq import RabbitServer
 from aftercommit.devstack.roles import Role, worker
 from aftercommit.devstack.stack import hold
 from aftercommit.devstack.supervisor import Supervisor
+
+
+@pytest.mark.parametrize("name", ["Ann's project", 'the "project"'])
+def test_rabbitmq_refuses_a_folder_in_which_it_would_hang(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DevstackError, match="quotation mark"):
+        RabbitServer(tmp_path / name).start()
+    assert list(tmp_path.iterdir()) == []
 
 
 def sleeper(*words: str) -> subprocess.Popen[bytes]:
