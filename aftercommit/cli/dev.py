@@ -23,12 +23,15 @@ def run(given: argparse.Namespace) -> int:
             from aftercommit.devstack.demo.run import demo
 
             return demo(folder)
-        return dev(folder, modules=settings.worker_modules, api_port=_given_port(settings), reload=not given.no_reload)
+        return dev(
+            folder, modules=settings.worker_modules, api_port=_given_port(given, settings), reload=not given.no_reload
+        )
     except DevstackError as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _given_port(settings: Settings) -> int | None:
-    """None for the default port, which gives way to a server that has it already."""
-    return settings.api_port if settings.api_port != Settings.model_fields["api_port"].default else None
+def _given_port(given: argparse.Namespace, settings: Settings) -> int | None:
+    """None for the default port, which gives way to a server that has it already unless --port asks for it."""
+    is_default = settings.api_port == Settings.model_fields["api_port"].default
+    return None if is_default and given.API_PORT is None else settings.api_port

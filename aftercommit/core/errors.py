@@ -61,6 +61,12 @@ class BodyTooLarge(AftercommitError):
     title = "The request body is too large"
 
 
+class BodyTimeout(AftercommitError):
+    code = "body-timeout"
+    status = 408
+    title = "The request body did not come to its end"
+
+
 class IdempotencyKeyReused(AftercommitError):
     code = "idempotency-key-reused"
     status = 422

@@ -89,6 +89,9 @@ class RabbitServer:
 
         A node that a crashed run left behind is taken over.
         """
+        if any(quote in str(self.folder) for quote in "'\""):
+            # It quotes the path for a shell, and waits for ever for the other half of the quote.
+            raise DevstackError(f"RabbitMQ does not start in a folder with a quotation mark in its name: {self.folder}")
         with self._exclusive():
             self._binaries = self._binaries or rabbitmq_binaries()
             if not self.running:

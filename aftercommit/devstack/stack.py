@@ -121,9 +121,12 @@ def data_folder(folder: Path) -> Path:
 
 def hold(folder: Path) -> IO[str]:
     """The lock of a folder, free again when the returned file is closed or this process ends, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".gitignore").write_text("*\n")
-    file = (folder / "lock").open("a+")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n")
+        file = (folder / "lock").open("a+")
+    except OSError as error:
+        raise DevstackError(f"{folder} is for the servers' data and cannot be written: {error.strerror}.") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

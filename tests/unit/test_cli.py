@@ -107,3 +107,21 @@ def test_reload_watches_this_folder_and_the_packages_of_modules_elsewhere(
     monkeypatch.syspath_prepend(tmp_path / "elsewhere")
     found = module_folders(["app.tasks", "shop.orders", "no_such_module"])
     assert found == sorted([tmp_path / "project", tmp_path / "elsewhere" / "shop"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"), [(["dev"], None), (["dev", "--port", "8000"], 8000), (["dev", "--port", "9000"], 9000)]
+)
+def test_dev_keeps_to_the_port_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], given: int | None
+) -> None:
+    ports: list[int | None] = []
+
+    def dev(_: Path, *, api_port: int | None, **__: object) -> int:
+        ports.append(api_port)
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("aftercommit.cli.dev.dev", dev)
+    assert main(arguments) == 0
+    assert ports == [given]

@@ -1,6 +1,7 @@
 """The parts of the devstack that need no server."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +15,17 @@ import pytest
 from aftercommit.devstack import processes
 from aftercommit.devstack.failure import DevstackError
 from aftercommit.devstack.ports import free_port, is_free
+from aftercommit.devstack.rabbitmq import RabbitServer
 from aftercommit.devstack.roles import Role, worker
 from aftercommit.devstack.stack import hold
 from aftercommit.devstack.supervisor import Supervisor
+
+
+@pytest.mark.parametrize("name", ["Ann's project", 'the "project"'])
+def test_rabbitmq_refuses_a_folder_in_which_it_would_hang(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DevstackError, match="quotation mark"):
+        RabbitServer(tmp_path / name).start()
+    assert list(tmp_path.iterdir()) == []
 
 
 def sleeper(*words: str) -> subprocess.Popen[bytes]:
@@ -81,6 +90,12 @@ def test_hold_refuses_when_another_process_has_the_folder(tmp_path: Path) -> Non
     with hold(tmp_path), pytest.raises(DevstackError, match=f"process {os.getpid()}"):
         hold(tmp_path)
     hold(tmp_path).close()
+
+
+def test_hold_names_the_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DevstackError, match=re.escape(str(tmp_path / "file" / "data"))):
+        hold(tmp_path / "file" / "data")
 
 
 class Log:

@@ -28,6 +28,12 @@ def test_only_what_may_be_taken_later_backs_a_destination_off() -> None:
     assert found.destinations() == {"a", "b", "c", "d"}
 
 
+def test_silent_destination_is_backed_off_where_another_confirms() -> None:
+    assert settlement(("a", (1,), UNANSWERED), ("b", (2,), UNANSWERED)).troubles() == {}
+    found = settlement(("a", (1,), UNANSWERED), ("b", (2,), CONFIRMED), ("b", (3,), UNANSWERED))
+    assert found.troubles() == {"a": "no confirm came in time"}
+
+
 def test_cursor_passes_a_destination_only_where_nothing_is_left_to_publish() -> None:
     found = settlement(
         ("a", (1, 5), CONFIRMED),

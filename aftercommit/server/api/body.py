@@ -2,9 +2,9 @@
 with the standard library and can then be pointed at, and since JSON must be checked strictly."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,15 @@ from aftercommit.core.errors import FieldError, MalformedRequest, UnsupportedMed
 from aftercommit.server.api.problems import MOST_ERRORS, field_error, invalid
 
 M = TypeVar("M", bound=BaseModel)
+
+MOST_FIELDS: Final = 50
+"""More than an object of any request has. Of unknown fields each is a flaw."""
+
+MOST_FLAWS: Final = 20_000
+"""Each takes a kilobyte to name, before it is known which ones the answer has room for."""
+
+_HOLDS_OBJECTS: Final = ("tasks", "error")
+"""The fields of requests that hold objects with known fields."""
 
 
 def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
@@ -41,15 +50,36 @@ async def read_json(request: Request) -> Any:
 
 def validated(model: type[M], value: Any) -> M:
     """``value`` as ``model``. Raises InvalidRequest, with a pointer for each field that does not fit."""
+    if crowd := next(_crowds(value), None):
+        raise invalid(crowd)
     try:
         return model.model_validate(value)
     except ValidationError as error:
+        if (count := error.error_count()) > MOST_FLAWS:
+            raise invalid(FieldError("#", f"has {count} flaws, too many to name")) from None
         raise invalid(
             *(
                 field_error({**flaw, "loc": ("body", *flaw["loc"])})
                 for flaw in error.errors(include_url=False, include_input=False, include_context=False)
             )
         ) from None
+
+
+def _crowds(value: Any, pointer: str = "#") -> Iterator[FieldError]:
+    """The objects in ``value`` that have far more fields than there are."""
+    if not isinstance(value, dict):
+        return
+    if len(value) > MOST_FIELDS:
+        yield FieldError(pointer, f"has {len(value)} fields, far more than there are")
+        return
+    for name in _HOLDS_OBJECTS:
+        match value.get(name):
+            case dict() as inner if len(inner) > MOST_FIELDS:
+                yield from _crowds(inner, f"{pointer}/{name}")
+            case list() as items:
+                for index, item in enumerate(items):
+                    if isinstance(item, dict) and len(item) > MOST_FIELDS:
+                        yield from _crowds(item, f"{pointer}/{name}/{index}")
 
 
 async def _receive(request: Request) -> bytes:

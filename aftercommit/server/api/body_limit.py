@@ -1,9 +1,15 @@
 """Refuses bodies over a limit before they are in memory, and more bodies at a time than the process may hold."""
 
+import asyncio
+from typing import Final
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aftercommit.core.errors import AftercommitError, BodyTooLarge, Overloaded
+from aftercommit.core.errors import AftercommitError, BodyTimeout, BodyTooLarge, Overloaded
 from aftercommit.server.api.problems import render
+
+PAUSE_SECONDS: Final = 30.0
+"""A client whose machine is gone says nothing any more: its half of a body would count for ever."""
 
 
 class BodyLimit:
@@ -25,10 +31,13 @@ class BodyLimit:
             await render(self._too_large())(scope, receive, send)
             return
         received = 0
+        complete = False
 
         async def limited() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            # Of a body that comes in one piece, as most do, no clock is set.
+            message = await (_soon(receive) if received and not complete else receive())
+            complete = not message.get("more_body", False)
             if body := message.get("body"):
                 received += len(body)
                 self._held += len(body)
@@ -54,3 +63,12 @@ class BodyLimit:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body has more than {self._max_bytes} bytes (API_MAX_BODY_BYTES). Send it in parts.")
+
+
+async def _soon(receive: Receive) -> Message:
+    """The next part of a body that has begun."""
+    try:
+        async with asyncio.timeout(PAUSE_SECONDS):
+            return await receive()
+    except TimeoutError:
+        raise BodyTimeout(f"Nothing of the body came for {PAUSE_SECONDS:g} s. Send the request again.") from None

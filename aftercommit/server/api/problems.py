@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from aftercommit.core import json_text
 from aftercommit.core.errors import (
     AftercommitError,
+    BodyTimeout,
     BodyTooLarge,
     DatabaseTimeout,
     DatabaseUnavailable,
@@ -72,7 +73,7 @@ def responses(*kinds: type[AftercommitError]) -> dict[int | str, dict[str, Any]]
     return documented
 
 
-BODY_ERRORS: Final = (MalformedRequest, BodyTooLarge, UnsupportedMediaType, Overloaded)
+BODY_ERRORS: Final = (MalformedRequest, BodyTimeout, BodyTooLarge, UnsupportedMediaType, Overloaded)
 TASK_ERRORS: Final = (TaskNotFound, WrongState)
 SUBMIT_ERRORS: Final = (*BODY_ERRORS, IdempotencyKeyReused, TasksDeleted)
 

@@ -45,6 +45,9 @@ class Check:
             self._note(f"{self._name} does not answer within {self._seconds:g} s.")
         except AftercommitError as error:
             self._note(error.detail, error)
+        except Exception as error:
+            self._note(f"{self._name} cannot be asked: {type(error).__name__}. The API's log has the details.", error)
+            raise
         else:
             self._note(UP)
         return CHECK_INTERVAL_SECONDS

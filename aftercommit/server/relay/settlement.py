@@ -33,11 +33,15 @@ class Settlement:
         return counts
 
     def troubles(self) -> Mapping[str, str]:
-        """The destinations that are to be left alone for a while, and why: they refused or returned something."""
+        """The destinations that are to be left alone for a while, and why: they refused or returned something, or
+        confirmed nothing while another did. (A quorum queue without its majority is silent; the next round would wait
+        for it as long again, and the other destinations with it.)"""
+        confirming = {parcel.destination for parcel, receipt in self._parcels if receipt.fate is Fate.CONFIRMED}
         return {
             parcel.destination: receipt.reason
             for parcel, receipt in self._parcels
             if receipt.fate in (Fate.REFUSED, Fate.RETURNED)
+            or (receipt.fate is Fate.UNKNOWN and confirming and parcel.destination not in confirming)
         }
 
     def destinations(self) -> set[str]:

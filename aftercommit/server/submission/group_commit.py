@@ -166,8 +166,13 @@ class GroupCommit:
             if len(group) == 1:
                 _settle(group[0].committed, error)
                 return
-            for each in group:
-                await self._write(connection, [each])
+            try:
+                for each in group:
+                    await self._write(connection, [each])
+            except BaseException:
+                for each in group:
+                    _settle(each.committed, _unanswered("This API stops"))
+                raise
         except BaseException as error:
             outcome = error if isinstance(error, Exception) else _unanswered("This API stops")
             for each in group:
