@@ -39,6 +39,7 @@ class Parts:
         self.name: str | None = "worker"
         self.unrecorded: set[TaskRef] = set()
         self.refills: list[int] = []
+        self.kept: list[UUID] = []
 
     @property
     def free(self) -> int:
@@ -57,8 +58,10 @@ class Parts:
     def start(self, task: ClaimedTask, *, still_ours: bool) -> None:
         self.started.append((task.id.int, still_ours))
 
-    def expect(self, _: UUID, tasks: Sequence[ClaimedTask]) -> None:
+    def expect(self, claim_id: UUID, tasks: Sequence[ClaimedTask], *, keep: bool = False) -> None:
         self.unrecorded |= {task.ref for task in tasks}
+        if keep:
+            self.kept.append(claim_id)
 
 
 class Statements:
@@ -176,6 +179,22 @@ async def test_claim_whose_answer_was_lost_is_asked_again_unchanged(statements: 
     await claim_all(claimer)
     assert statements.asked == [[1, 2]] * 2
     assert len(set(statements.ids)) == 1
+
+
+async def test_claim_that_is_asked_again_and_meets_a_locked_row_is_kept(statements: Statements) -> None:
+    """The first time may have claimed that row, and only this claim says so to the rescuer."""
+    parts = Parts(1, 2, slots=10)
+    claimer = a_claimer(parts)
+    statements.lose_answer = True
+    with pytest.raises(DatabaseUnavailable):
+        await claim_all(claimer)
+    statements.lose_answer, statements.locked = False, {2}
+    await claim_all(claimer)
+    assert parts.kept == [statements.ids[0]]
+    statements.locked = set()
+    await asyncio.sleep(0.06)
+    await claim_all(claimer)
+    assert len(parts.kept) == 1
 
 
 async def test_unanswered_claim_of_a_lost_lease_is_put_back(statements: Statements) -> None:
