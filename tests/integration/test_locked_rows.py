@@ -134,3 +134,12 @@ async def test_lease_is_renewed_although_a_row_of_statistics_is_locked(
     assert await service.query(seen) == [("tasks.low", noon, 1.0), ("tasks.high", noon, None)]
     assert await renew(later, QueueStatistics("tasks.high", noon - timedelta(hours=1), 2.0))
     assert await service.query(seen) == [("tasks.low", later.passed_at, 1.0), ("tasks.high", noon, 2.0)]
+
+
+async def test_locked_row_does_not_use_up_a_small_prefetch(api: Api, service: Service) -> None:
+    first = (await api.submit("echo"))["id"]
+    async with locked(service, first):
+        await service.worker(worker_prefetch=1)
+        await api.submit_batch([{"type": "echo"} for _ in range(5)])
+        await service.until("SELECT count(*) = 5 FROM aftercommit.tasks WHERE status = 'succeeded'", seconds=15)
+    assert (await api.get(first, wait=15))["status"] == "succeeded"

@@ -12,7 +12,7 @@ from aftercommit.core.errors import DatabaseUnavailable
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import claims
 from aftercommit.db.claims import ClaimedTask
-from aftercommit.worker.claimer import Claimer
+from aftercommit.worker.claimer import HELD_TRIES, Claimer
 from aftercommit.worker.fetcher import Offer
 from aftercommit.worker.statistics import Statistics
 from tests.factories import a_claimed_task
@@ -40,6 +40,7 @@ class Parts:
         self.unrecorded: set[TaskRef] = set()
         self.refills: list[int] = []
         self.kept: list[UUID] = []
+        self.held: list[Offer] = []
 
     @property
     def free(self) -> int:
@@ -51,6 +52,9 @@ class Parts:
 
     def refill(self, *, free_slots: int) -> None:
         self.refills.append(free_slots)
+
+    def hold(self, offer: Offer) -> None:
+        self.held.append(offer)
 
     def put_back(self, offers: Sequence[Offer]) -> None:
         self.put += offers
@@ -157,6 +161,18 @@ async def test_locked_rows_are_asked_again_after_growing_waits_and_their_message
     await claim_all(claimer)
     assert statements.asked == [[1, 2], [1], [1]]
     assert (parts.started, settled(offers)) == ([(2, True), (1, True)], [1, 1])
+
+
+async def test_message_whose_row_stays_locked_is_held(statements: Statements) -> None:
+    parts = Parts(1, slots=10)
+    (offer,) = parts.waiting
+    statements.locked = {1}
+    claimer = a_claimer(parts)
+    for _ in range(HELD_TRIES - 1):
+        await asyncio.sleep(await claim_all(claimer))
+    assert parts.held == []
+    await claim_all(claimer)
+    assert parts.held == [offer]
 
 
 async def test_locked_rows_that_are_due_do_not_spin_while_no_slot_is_free(statements: Statements) -> None:
