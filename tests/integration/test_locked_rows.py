@@ -143,3 +143,18 @@ async def test_locked_row_does_not_use_up_a_small_prefetch(api: Api, service: Se
         await api.submit_batch([{"type": "echo"} for _ in range(5)])
         await service.until("SELECT count(*) = 5 FROM aftercommit.tasks WHERE status = 'succeeded'", seconds=15)
     assert (await api.get(first, wait=15))["status"] == "succeeded"
+
+
+async def test_outcome_that_waited_for_a_locked_row_goes_before_the_rescuer(api: Api, service: Service) -> None:
+    """The row is locked until its task is long overdue: the worker has the outcome, and gets to write it."""
+    await service.worker()
+    await service.maintenance(rescue_interval_seconds=0.05, rescue_overdue_seconds=0.5)
+    tasks = await api.submit_batch(
+        [{"type": "test.sleep", "payload": {"seconds": 0.5}, "timeout_seconds": 1} for _ in range(5)]
+    )
+    await service.until("SELECT count(*) = 5 FROM aftercommit.tasks WHERE status = 'running'")
+    async with locked(service, *(task["id"] for task in tasks)):
+        await asyncio.sleep(4)
+    for task in tasks:
+        done = await api.get(task["id"], wait=15)
+        assert (done["status"], done["attempt"]) == ("succeeded", 1)
