@@ -48,7 +48,9 @@ def migrate(connection: Connection) -> None:
     connection.execute(text("SELECT set_config('lock_timeout', :value, false)"), {"value": runners_timeout})
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": RUNNERS_LOCK})
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-    connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    # Even IF NOT EXISTS asks for the right to create one, which an administrator who made it need not give.
+    if connection.scalar(text("SELECT to_regnamespace(:name) IS NULL"), {"name": SCHEMA}):
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
     connection.execute(text(_TAKE_OVER))
     connection.execute(text(f"SET search_path = {SCHEMA}, public"))
     connection.commit()

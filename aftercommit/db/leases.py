@@ -16,15 +16,24 @@ _OPEN: Final = """
     ON CONFLICT (name) DO UPDATE SET lease_until = excluded.lease_until
 """
 
+# A row of statistics that somebody holds locked must not cost the lease: what is skipped comes with the next renewal.
 _RENEW: Final = """
-    WITH statistics AS (
-        INSERT INTO aftercommit.queue_statistics AS s (work_queue, passed_at, task_seconds)
-        SELECT work_queue, passed_at, task_seconds
-        FROM unnest($3::text[], $4::timestamptz[], $5::float8[]) AS u (work_queue, passed_at, task_seconds)
+    WITH learnt AS (
+        SELECT * FROM unnest($3::text[], $4::timestamptz[], $5::float8[]) AS u (work_queue, passed_at, task_seconds)
+    ), free AS (
+        SELECT u.* FROM learnt u JOIN aftercommit.queue_statistics s ON s.work_queue = u.work_queue
+        ORDER BY s.work_queue FOR NO KEY UPDATE OF s SKIP LOCKED
+    ), advanced AS (
+        UPDATE aftercommit.queue_statistics s
+        SET passed_at = greatest(s.passed_at, free.passed_at),
+            task_seconds = coalesce(free.task_seconds, s.task_seconds)
+        FROM free WHERE s.work_queue = free.work_queue
+    ), new AS (
+        INSERT INTO aftercommit.queue_statistics (work_queue, passed_at, task_seconds)
+        SELECT * FROM learnt u
+        WHERE NOT EXISTS (SELECT FROM aftercommit.queue_statistics s WHERE s.work_queue = u.work_queue)
         ORDER BY work_queue
-        ON CONFLICT (work_queue) DO UPDATE SET
-            passed_at = greatest(s.passed_at, excluded.passed_at),
-            task_seconds = coalesce(excluded.task_seconds, s.task_seconds)
+        ON CONFLICT DO NOTHING
     )
     UPDATE aftercommit.workers SET lease_until = now() + $2::float8 * interval '1 second'
     WHERE name = $1 AND lease_until > now()
@@ -67,7 +76,8 @@ async def open_lease(
 
 
 async def renew(fetch: Fetch, *, name: str, seconds: float, statistics: Sequence[QueueStatistics]) -> bool:
-    """Renew a lease that has not lapsed; whether it had not. ``statistics`` advance ``queue_statistics``."""
+    """Renew a lease that has not lapsed; whether it had not. ``statistics`` advance ``queue_statistics``, except for
+    locked rows."""
     rows = await fetch(
         _RENEW,
         name,

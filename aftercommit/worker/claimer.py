@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -29,17 +29,22 @@ CLAIMS_AT_ONCE: Final = 2
 
 IDLE_SECONDS: Final = 60.0
 
+HELD_TRIES: Final = 4
+"""A row that is locked so often in a row stays so for longer than a statement takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One claim statement: its id, the lease's name that it is for, what was offered, and which ``refs`` of that it
-    claims. ``tries`` says how often a row was found locked before, where it was."""
+    claims. ``tries`` says how often a row was found locked before, where it was. ``again``: it was asked before, and
+    may have been committed then."""
 
     id: UUID
     worker: str
     offers: Sequence[Offer]
     refs: frozenset[TaskRef]
     tries: Mapping[TaskRef, int]
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +137,12 @@ class Claimer:
         try:
             claimed, locked = await self._ask(connection, claim)
         except BaseException:
-            self._unanswered.append(claim)
+            self._unanswered.append(replace(claim, again=True))
             self._work.set()
             raise
         self._asked -= claim.refs
-        self._recorder.expect(claim.id, claimed)
+        # What is locked now may run for this worker since the first time: its claim outlives the outcomes of the rest.
+        self._recorder.expect(claim.id, claimed, keep=claim.again and bool(locked))
         for task in claimed:
             self._statistics.claimed(task)
             self._slots.start(task, still_ours=self._heartbeat.name == claim.worker)
@@ -161,6 +167,8 @@ class Claimer:
             if offer[1] in locked:
                 tries = claim.tries.get(offer[1], 0) + 1
                 self._locked.add(LockedOffer(offer, tries), tries=tries)
+                if tries >= HELD_TRIES:
+                    self._fetcher.hold(offer)
 
 
 def _acknowledge(offers: Sequence[Offer]) -> None:

@@ -72,6 +72,11 @@ class Fetcher:
         for incoming, ref in reversed(offers):
             self._buffers[incoming.delivery.work_queue].put_back(incoming, ref)
 
+    def hold(self, offer: Offer) -> None:
+        """The row of a ref that was taken is locked, and not only for a moment."""
+        incoming, _ = offer
+        self._buffers[incoming.delivery.work_queue].hold(incoming)
+
     @property
     def buffered(self) -> int:
         """Messages that wait in this worker."""

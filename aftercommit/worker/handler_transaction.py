@@ -66,7 +66,9 @@ class HandlerTransaction:
         self._session = AsyncSession(self._engine, sync_session_class=_HandlerSession, expire_on_commit=False)
         await self._stack.enter_async_context(self._places.hold(self._attempt))
         try:
-            await self._session.connection()
+            connection = await self._session.connection()
+            # The driver begins a transaction with its first statement. A handler may send none before it returns.
+            await connection.exec_driver_sql("SELECT")
         except Exception as error:
             if is_outage(error):
                 self.outage = error

@@ -3,7 +3,8 @@
 Unacknowledged deliveries are the back-pressure on the broker. They must not be stuck here: deliveries that this worker
 cannot start within ``hand_back_seconds`` go back, so that an idle worker gets them, and the buffer receives again when
 a slot is free. The prefetch follows what the worker managed: a quarter after each hand-back, twice as much whenever the
-buffer was empty while slots were free.
+buffer was empty while slots were free. Deliveries that are held, since the rows of their tasks are locked, come on top:
+they must not keep others out.
 """
 
 import asyncio
@@ -25,6 +26,12 @@ log = structlog.get_logger(__name__)
 
 CHECKS_PER_HAND_BACK: Final = 6
 GROWTH_SECONDS: Final = 1.0
+
+MOST_HELD: Final = 1_000
+"""More held deliveries than this count against the prefetch."""
+
+LARGEST_PREFETCH: Final = 65_535
+"""AMQP has two bytes for it."""
 
 
 class Incoming:
@@ -67,6 +74,8 @@ class PrefetchBuffer:
         self._wants_more = asyncio.Event()
         self._paused = False
         self._grown_at = 0.0
+        self._held: set[Incoming] = set()
+        self._held_on_top = 0
 
     def refill(self) -> None:
         """Slots are free: a paused buffer receives again, an empty one may hold more."""
@@ -92,6 +101,10 @@ class PrefetchBuffer:
             self.deliveries.appendleft(incoming)
         incoming.refs.appendleft(ref)
 
+    def hold(self, incoming: Incoming) -> None:
+        """A ref of it was lent out and waits, nobody knows how long, for a locked row."""
+        self._held.add(incoming)
+
     async def consume(self, stopping: asyncio.Event) -> float:
         """Consume until ``stopping`` or until the channel is lost. Raises BrokerUnavailable."""
         subscription = Subscription(self._connection, self.work_queue, on_delivery=self._receive)
@@ -106,6 +119,7 @@ class PrefetchBuffer:
             # When the channel closes the broker takes back what was not acknowledged.
             await subscription.close()
             self._give_up()
+            self._held.clear()
         return 0
 
     def _receive(self, delivery: Delivery) -> None:
@@ -125,16 +139,27 @@ class PrefetchBuffer:
             await self._start(subscription)
         elif self._wants_more.is_set() and now - self._grown_at > GROWTH_SECONDS:
             self._prefetch = min(self._prefetch * 2, self._full_prefetch)
-            await subscription.pause()
-            await self._start(subscription)
+            await self._restart(subscription)
+        elif not self._paused and self._count_held() != self._held_on_top and now - self._grown_at > GROWTH_SECONDS:
+            await self._restart(subscription)
         else:
             self._wants_more.clear()
+
+    def _count_held(self) -> int:
+        self._held = {incoming for incoming in self._held if incoming.lent and not incoming.settled}
+        return min(len(self._held), MOST_HELD)
+
+    async def _restart(self, subscription: Subscription) -> None:
+        """Consume with another prefetch."""
+        await subscription.pause()
+        await self._start(subscription)
 
     async def _start(self, subscription: Subscription) -> None:
         self._wants_more.clear()
         self._paused = False
         self._grown_at = asyncio.get_running_loop().time()
-        await subscription.consume(prefetch=self._prefetch)
+        self._held_on_top = self._count_held()
+        await subscription.consume(prefetch=min(self._prefetch + self._held_on_top, LARGEST_PREFETCH))
 
     async def _hand_back(self, subscription: Subscription) -> None:
         await subscription.pause()

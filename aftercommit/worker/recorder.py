@@ -70,13 +70,20 @@ class Recorder:
         self._locked: Postponed[Ended] = Postponed()
         self._batch_limit = LARGEST_BATCH
         self._open_claims: dict[UUID, int] = {}
+        self._kept_claims: set[UUID] = set()
+        self._over_claims: set[UUID] = set()
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         self.unrecorded: set[TaskRef] = set()
 
-    def expect(self, claim_id: UUID, tasks: Sequence[ClaimedTask]) -> None:
-        """The outcomes of these tasks of a claim will come; the claim's row goes with the last."""
+    def expect(self, claim_id: UUID, tasks: Sequence[ClaimedTask], *, keep: bool = False) -> None:
+        """The outcomes of these tasks of a claim will come; the claim's row goes with the last.
+
+        ``keep`` leaves the row to the rescuer, for as long as the lease: it may hold other tasks too.
+        """
+        if keep:
+            self._kept_claims.add(claim_id)
         if tasks:
             self._open_claims[claim_id] = len(tasks)
             self.unrecorded.update(task.ref for task in tasks)
@@ -117,7 +124,7 @@ class Recorder:
 
     async def _write(self, batch: Sequence[Ended]) -> None:
         wanted = [ended.outcome for ended in batch if not ended.recorded]
-        closed = self._closed_by(batch)
+        closed = [*self._over_claims, *self._closed_by(batch)]
         try:
             taken = await record.record(self._connection.fetch, wanted, closed=closed)
         except (StatementRefused, DatabaseTimeout) as error:
@@ -133,7 +140,10 @@ class Recorder:
         if any(ended.outcome.ending is not Event.SUCCEED for ended in batch):
             self._notifier.send()
         if missing:
+            self._note_over(closed)
             await self._sort_out(missing, closed)
+        else:
+            self._over_claims.clear()
 
     async def _sort_out(self, missing: Sequence[Ended], closed: Sequence[UUID]) -> None:
         """Postpone the outcomes whose rows somebody holds locked; the other ``missing`` ones are fenced out."""
@@ -148,8 +158,15 @@ class Recorder:
                 self._statistics.refused()
                 log.warning("outcome_refused", ending=ended.outcome.ending, **_fields(ended.task))
                 self._settle(ended)
-        if over := [claim_id for claim_id in closed if claim_id not in self._open_claims]:
-            await claims.forget(self._connection.fetch, over)
+        self._note_over(closed)
+        if self._over_claims:
+            await claims.forget(self._connection.fetch, list(self._over_claims))
+            self._over_claims.clear()
+
+    def _note_over(self, closed: Sequence[UUID]) -> None:
+        """Remember which claims are over although the statement left them all, since an outcome was missing: the next
+        statement may fail, and no later outcome is of these claims."""
+        self._over_claims.update(claim_id for claim_id in closed if claim_id not in self._open_claims)
 
     def _postpone(self, ended: Ended) -> None:
         again = replace(ended, tries=ended.tries + 1)
@@ -158,7 +175,11 @@ class Recorder:
     def _closed_by(self, batch: Sequence[Ended]) -> list[UUID]:
         """The claims of which nothing is left after ``batch``."""
         done = Counter(ended.task.claim_id for ended in batch)
-        return [claim_id for claim_id, count in done.items() if self._open_claims.get(claim_id, 0) <= count]
+        return [
+            claim_id
+            for claim_id, count in done.items()
+            if self._open_claims.get(claim_id, 0) <= count and claim_id not in self._kept_claims
+        ]
 
     def _settle(self, ended: Ended) -> None:
         """The outcome is in, or fenced out for good."""

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from aftercommit import Context, Fail, Retry, task
 
@@ -84,10 +85,10 @@ async def once(seconds: float) -> None:
 @task("test.stubborn")
 async def stubborn() -> None:
     """Does not end when it is cancelled."""
-    until = time.monotonic() + 3
+    until = time.monotonic() + 8
     while time.monotonic() < until:
         try:
-            await asyncio.sleep(3)
+            await asyncio.sleep(8)
         except asyncio.CancelledError:
             continue
 
@@ -232,3 +233,21 @@ async def clean_up(seconds: float) -> None:
         await asyncio.sleep(60)
     finally:
         await asyncio.sleep(seconds)
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class Effect(_Base):
+    __tablename__ = "effects"
+    task_id: Mapped[UUID] = mapped_column(primary_key=True)
+
+
+@task("test.late_transaction")
+async def late_transaction(write: bool, context: Context) -> str:
+    """Sends no statement itself: what it adds is flushed by the commit."""
+    async with context.transaction() as session:
+        if write:
+            session.add(Effect(task_id=context.task_id))
+    return "done"

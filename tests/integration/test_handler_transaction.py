@@ -77,6 +77,14 @@ async def test_handler_that_ended_its_transaction_behind_the_session_fails_for_g
     assert "ended the transaction" in failed["error"]["message"]
 
 
+async def test_handler_need_not_send_a_statement_before_it_returns(api: Api, service: Service) -> None:
+    await service.worker()
+    for write in (False, True):
+        task = await api.submit("test.late_transaction", payload={"write": write}, max_retries=0)
+        assert (await api.get(task["id"], wait=30))["result"] == "done"
+    assert [str(row.task_id) for row in await service.query("SELECT task_id FROM effects")] == [task["id"]]
+
+
 async def test_savepoint_is_allowed(api: Api, service: Service) -> None:
     await service.worker()
     task = await api.submit("test.savepoint")

@@ -1,7 +1,9 @@
 """A transaction elsewhere holds the row of one task: nothing else may wait for it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -9,8 +11,9 @@ import pytest
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.states import Event
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claims, record
+from aftercommit.db import claims, leases, record
 from aftercommit.db.database import DatabaseConnection
+from aftercommit.db.queue_statistics import QueueStatistics
 from tests.integration.service import Api, Service
 
 
@@ -108,3 +111,50 @@ async def test_record_leaves_a_locked_row_and_its_claim(
     assert await service.query("SELECT id FROM aftercommit.claims") == [(CLAIM,)]
     assert len(await record.record(link.fetch, outcomes[1:], closed=[CLAIM])) == 2
     assert await service.query("SELECT id FROM aftercommit.claims") == []
+
+
+async def test_lease_is_renewed_although_a_row_of_statistics_is_locked(
+    service: Service, link: DatabaseConnection
+) -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    async def renew(*statistics: QueueStatistics) -> bool:
+        async with asyncio.timeout(5):
+            return await leases.renew(link.fetch, name="w", seconds=60, statistics=statistics)
+
+    await leases.open_lease(
+        link.fetch, name="w", handlers="{}", max_retries=0, timeout_seconds=1, lease_seconds=60, hand_back_seconds=1
+    )
+    assert await renew(QueueStatistics("tasks.low", noon, 1.0))
+    later = QueueStatistics("tasks.low", noon + timedelta(hours=1))
+    async with service.engine.begin() as elsewhere:
+        await elsewhere.exec_driver_sql("SELECT FROM aftercommit.queue_statistics FOR UPDATE")
+        assert await renew(later, QueueStatistics("tasks.high", noon))
+    seen = "SELECT work_queue, passed_at, task_seconds FROM aftercommit.queue_statistics ORDER BY work_queue DESC"
+    assert await service.query(seen) == [("tasks.low", noon, 1.0), ("tasks.high", noon, None)]
+    assert await renew(later, QueueStatistics("tasks.high", noon - timedelta(hours=1), 2.0))
+    assert await service.query(seen) == [("tasks.low", later.passed_at, 1.0), ("tasks.high", noon, 2.0)]
+
+
+async def test_locked_row_does_not_use_up_a_small_prefetch(api: Api, service: Service) -> None:
+    first = (await api.submit("echo"))["id"]
+    async with locked(service, first):
+        await service.worker(worker_prefetch=1)
+        await api.submit_batch([{"type": "echo"} for _ in range(5)])
+        await service.until("SELECT count(*) = 5 FROM aftercommit.tasks WHERE status = 'succeeded'", seconds=15)
+    assert (await api.get(first, wait=15))["status"] == "succeeded"
+
+
+async def test_outcome_that_waited_for_a_locked_row_goes_before_the_rescuer(api: Api, service: Service) -> None:
+    """The row is locked until its task is long overdue: the worker has the outcome, and gets to write it."""
+    await service.worker()
+    await service.maintenance(rescue_interval_seconds=0.05, rescue_overdue_seconds=0.5)
+    tasks = await api.submit_batch(
+        [{"type": "test.sleep", "payload": {"seconds": 0.5}, "timeout_seconds": 1} for _ in range(5)]
+    )
+    await service.until("SELECT count(*) = 5 FROM aftercommit.tasks WHERE status = 'running'")
+    async with locked(service, *(task["id"] for task in tasks)):
+        await asyncio.sleep(4)
+    for task in tasks:
+        done = await api.get(task["id"], wait=15)
+        assert (done["status"], done["attempt"]) == ("succeeded", 1)

@@ -15,7 +15,9 @@ from sqlalchemy.pool import NullPool
 
 from aftercommit.core.settings import Settings
 from aftercommit.db.models import SCHEMA, metadata
-from tests.integration.conftest import ROOT
+from aftercommit.db.schema_version import HEAD
+from aftercommit.devstack.servers import Servers
+from tests.integration.conftest import ROOT, connect_admin
 from tests.integration.service import Service
 from tests.integration.tcp_proxy import TcpProxy
 
@@ -165,3 +167,28 @@ async def test_tables_of_an_application_in_the_same_database_are_left_alone(serv
     await service.engine.dispose()
     await alembic(service.settings, "downgrade", "base")
     assert len(await service.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")) == 5
+
+
+async def test_user_who_may_create_no_schema_migrates_into_one_that_was_made_for_it(
+    service: Service, servers: Servers
+) -> None:
+    """As where a database is shared: its administrator makes the schema and the user."""
+    admin = await connect_admin(servers)
+    await admin.execute("CREATE ROLE tenant LOGIN PASSWORD 'tenant'")
+    await admin.execute("CREATE DATABASE shared")
+    shared = await connect_admin(servers, "shared")
+    await shared.execute("CREATE SCHEMA aftercommit AUTHORIZATION tenant")
+    await shared.execute("CREATE TABLE public.tasks (id int)")
+    try:
+        await alembic(
+            service.settings.model_copy(
+                update={"postgres_db": "shared", "postgres_user": "tenant", "postgres_password": "tenant"}
+            ),
+            *("upgrade", "head"),
+        )
+        assert await shared.fetchval("SELECT version_num FROM aftercommit.alembic_version") == HEAD
+    finally:
+        await shared.close()
+        await admin.execute("DROP DATABASE shared WITH (FORCE)")
+        await admin.execute("DROP ROLE tenant")
+        await admin.close()

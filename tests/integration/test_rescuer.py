@@ -17,7 +17,7 @@ from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import claims, leases, rescue
 from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.runtime.notifier import OutboxNotifier
-from aftercommit.server.maintenance.rescuer import Rescuer
+from aftercommit.server.maintenance.rescuer import OUTCOME_SECONDS, Rescuer
 from tests.integration.rows import add_tasks, add_worker, ids, statuses
 from tests.integration.service import Api, Service, single_statement
 
@@ -175,6 +175,9 @@ async def test_overdue_is_told_by_what_the_worker_resolved(
     (task_id,) = ids(1)
     await add_tasks(service, [task_id], Status.RUNNING, worker="alive", sent_seconds_ago=1_000)
     await service.query("UPDATE aftercommit.tasks SET started_at = queued_at")
+    assert await rescuer.run_once() == INTERVAL_SECONDS
+    assert await statuses(service) == {task_id: "running"}
+    await asyncio.sleep(OUTCOME_SECONDS)
     assert await rescuer.run_once() == INTERVAL_SECONDS
     assert await statuses(service) == {task_id: "retrying" if taken else "running"}
 

@@ -12,7 +12,7 @@ from aftercommit.core.errors import DatabaseUnavailable
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import claims
 from aftercommit.db.claims import ClaimedTask
-from aftercommit.worker.claimer import Claimer
+from aftercommit.worker.claimer import HELD_TRIES, Claimer
 from aftercommit.worker.fetcher import Offer
 from aftercommit.worker.statistics import Statistics
 from tests.factories import a_claimed_task
@@ -39,6 +39,8 @@ class Parts:
         self.name: str | None = "worker"
         self.unrecorded: set[TaskRef] = set()
         self.refills: list[int] = []
+        self.kept: list[UUID] = []
+        self.held: list[Offer] = []
 
     @property
     def free(self) -> int:
@@ -51,14 +53,19 @@ class Parts:
     def refill(self, *, free_slots: int) -> None:
         self.refills.append(free_slots)
 
+    def hold(self, offer: Offer) -> None:
+        self.held.append(offer)
+
     def put_back(self, offers: Sequence[Offer]) -> None:
         self.put += offers
 
     def start(self, task: ClaimedTask, *, still_ours: bool) -> None:
         self.started.append((task.id.int, still_ours))
 
-    def expect(self, _: UUID, tasks: Sequence[ClaimedTask]) -> None:
+    def expect(self, claim_id: UUID, tasks: Sequence[ClaimedTask], *, keep: bool = False) -> None:
         self.unrecorded |= {task.ref for task in tasks}
+        if keep:
+            self.kept.append(claim_id)
 
 
 class Statements:
@@ -156,6 +163,18 @@ async def test_locked_rows_are_asked_again_after_growing_waits_and_their_message
     assert (parts.started, settled(offers)) == ([(2, True), (1, True)], [1, 1])
 
 
+async def test_message_whose_row_stays_locked_is_held(statements: Statements) -> None:
+    parts = Parts(1, slots=10)
+    (offer,) = parts.waiting
+    statements.locked = {1}
+    claimer = a_claimer(parts)
+    for _ in range(HELD_TRIES - 1):
+        await asyncio.sleep(await claim_all(claimer))
+    assert parts.held == []
+    await claim_all(claimer)
+    assert parts.held == [offer]
+
+
 async def test_locked_rows_that_are_due_do_not_spin_while_no_slot_is_free(statements: Statements) -> None:
     parts = Parts(1, 2, slots=2)
     statements.locked = {1}
@@ -176,6 +195,22 @@ async def test_claim_whose_answer_was_lost_is_asked_again_unchanged(statements: 
     await claim_all(claimer)
     assert statements.asked == [[1, 2]] * 2
     assert len(set(statements.ids)) == 1
+
+
+async def test_claim_that_is_asked_again_and_meets_a_locked_row_is_kept(statements: Statements) -> None:
+    """The first time may have claimed that row, and only this claim says so to the rescuer."""
+    parts = Parts(1, 2, slots=10)
+    claimer = a_claimer(parts)
+    statements.lose_answer = True
+    with pytest.raises(DatabaseUnavailable):
+        await claim_all(claimer)
+    statements.lose_answer, statements.locked = False, {2}
+    await claim_all(claimer)
+    assert parts.kept == [statements.ids[0]]
+    statements.locked = set()
+    await asyncio.sleep(0.06)
+    await claim_all(claimer)
+    assert len(parts.kept) == 1
 
 
 async def test_unanswered_claim_of_a_lost_lease_is_put_back(statements: Statements) -> None:

@@ -34,6 +34,7 @@ class Statements:
         self.gone: set[int] = set()
         self.forgotten: list[UUID] = []
         self.endings: dict[int, Event] = {}
+        self.find_fails = False
 
     async def record(self, _: Any, outcomes: Sequence[Outcome], *, closed: Sequence[UUID]) -> set[AttemptKey]:
         numbers = [outcome.task_id.int for outcome in outcomes]
@@ -47,6 +48,8 @@ class Statements:
         return {(outcome.task_id, outcome.attempt) for outcome in taken}
 
     async def find_running(self, _: Any, outcomes: Sequence[Outcome]) -> set[AttemptKey]:
+        if self.find_fails:
+            raise DatabaseUnavailable("away")
         return {(outcome.task_id, outcome.attempt) for outcome in outcomes if outcome.task_id.int in self.locked}
 
     async def forget(self, _: Any, claim_ids: Sequence[UUID]) -> None:
@@ -76,10 +79,10 @@ async def a_recorder(statistics: Statistics) -> Recorder:
 CLAIM = UUID(int=99)
 
 
-def give(to: Recorder, *numbers: int) -> None:
+def give(to: Recorder, *numbers: int, claim_id: UUID = CLAIM, keep: bool = False) -> None:
     """Successes of one claim."""
-    tasks = [a_claimed_task(id=UUID(int=number), claim_id=CLAIM) for number in numbers]
-    to.expect(CLAIM, tasks)
+    tasks = [a_claimed_task(id=UUID(int=number), claim_id=claim_id) for number in numbers]
+    to.expect(claim_id, tasks, keep=keep)
     for task in tasks:
         to.add(Ended(task, outcome_policy.succeeded(task, "1")))
 
@@ -139,6 +142,30 @@ async def test_fenced_out_outcome_is_counted_as_refused_and_its_claim_closed(
     await a_recorder.tick()
     assert statistics.outcomes == {"succeed": 1, "refused": 1}
     assert (statements.forgotten, a_recorder.unrecorded) == ([CLAIM], set())
+
+
+async def test_claim_that_is_over_is_closed_although_the_look_at_what_was_missing_failed(
+    statements: Statements, a_recorder: Recorder
+) -> None:
+    other = UUID(int=98)
+    statements.locked, statements.find_fails = {2}, True
+    give(a_recorder, 1)
+    give(a_recorder, 2, claim_id=other)
+    with pytest.raises(DatabaseUnavailable):
+        await a_recorder.tick()
+    statements.find_fails = False
+    wait = await a_recorder.tick()
+    assert statements.forgotten == [CLAIM]
+    statements.locked = set()
+    await asyncio.sleep(wait)
+    await a_recorder.tick()
+    assert statements.forgotten == [CLAIM, other]
+
+
+async def test_claim_that_is_to_be_kept_is_not_closed(statements: Statements, a_recorder: Recorder) -> None:
+    give(a_recorder, 1, keep=True)
+    await a_recorder.tick()
+    assert (set(statements.endings), statements.forgotten, a_recorder.unrecorded) == ({1}, [], set())
 
 
 async def test_refused_value_is_found_by_halves_and_becomes_a_failure(

@@ -1,4 +1,5 @@
 import json
+import time
 from typing import Any
 from uuid import UUID
 
@@ -7,7 +8,8 @@ import pytest
 from aftercommit.core.failures import SUSPICIOUS
 from aftercommit.core.states import Event
 from aftercommit.db.rescue import LostTask
-from aftercommit.server.maintenance.rescuer import LOST, OVERDUE, decide
+from aftercommit.server.maintenance import rescuer
+from aftercommit.server.maintenance.rescuer import LOST, OVERDUE, Rescuer, decide
 
 
 def a_lost_task(**changes: Any) -> LostTask:
@@ -55,3 +57,17 @@ def test_what_becomes_of_a_task_that_its_worker_will_not_end(
     outcome = decide(a_lost_task(**changes), what)
     kind = json.loads(outcome.error or "")["type"]
     assert (outcome.ending, kind, kind in SUSPICIOUS) == (ending, error, suspicious)
+
+
+def test_task_is_overdue_once_every_look_found_it_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    unused: Any = None
+    looks = Rescuer(unused, unused, interval_seconds=1, overdue_seconds=1)
+    one, other = a_lost_task(), a_lost_task(id=UUID(int=2))
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert looks._still_overdue([one, other]) == []
+    now += rescuer.OUTCOME_SECONDS / 2
+    assert looks._still_overdue([one]) == []  # the other's row is locked
+    now += rescuer.OUTCOME_SECONDS / 2
+    assert looks._still_overdue([one, other]) == [one]
+    assert looks._still_overdue([a_lost_task(attempt=2)]) == []

@@ -32,6 +32,10 @@ BATCH: Final = 1_000
 PASS_OVER_SECONDS: Final = 60.0
 """How long a task is left alone whose rescue Postgres refused."""
 
+OUTCOME_SECONDS: Final = 3.0
+"""A task is overdue only when it was so for this long with its row free: its worker may have had its outcome for long,
+and have waited for somebody else's lock. It looks every second."""
+
 LOST: Final = "worker lost"
 OVERDUE: Final = "overdue: it still ran long after its timeout"
 
@@ -56,6 +60,7 @@ class Rescuer:
         self._limit = BATCH
         self._locked: list[LostTask] = []
         self._refused_at: dict[UUID, float] = {}
+        self._overdue_since: dict[tuple[UUID, int], float] = {}
 
     async def run_once(self) -> float:
         """Rescue a batch. Returns the seconds until the next: 0 after a full one. Raises DatabaseUnavailable,
@@ -102,11 +107,20 @@ class Rescuer:
         self._locked = []
         lost = await rescue.lock_lost(fetch, passing_over=passing_over, limit=self._limit)
         self._locked = lost
-        overdue = await rescue.lock_overdue(
-            fetch, grace_seconds=self._overdue_seconds, passing_over=passing_over, limit=self._limit - len(lost)
+        overdue = self._still_overdue(
+            await rescue.lock_overdue(
+                fetch, grace_seconds=self._overdue_seconds, passing_over=passing_over, limit=self._limit - len(lost)
+            )
         )
         self._locked = [*lost, *overdue]
         return [decide(task, LOST) for task in lost] + [decide(task, OVERDUE) for task in overdue]
+
+    def _still_overdue(self, found: Sequence[LostTask]) -> list[LostTask]:
+        """Those that every look has found for OUTCOME_SECONDS. A look that meets a locked row does not find it."""
+        now = time.monotonic()
+        before = self._overdue_since
+        self._overdue_since = {(task.id, task.attempt): before.get((task.id, task.attempt), now) for task in found}
+        return [task for task in found if now - self._overdue_since[task.id, task.attempt] >= OUTCOME_SECONDS]
 
     def _narrow_down(self, error: StatementRefused) -> None:
         """Postgres refused the batch for a value in it: halve the batch until the task is found, and pass over that."""
