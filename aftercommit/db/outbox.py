@@ -1,7 +1,8 @@
 """Statements on ``outbox``: what is committed and not yet in RabbitMQ."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +22,9 @@ class OutboxRow:
     dead_reason: str | None
     body: bytes | None
 
+
+# By name, and without a dictionary for each row.
+_read_columns: Final = itemgetter(*(column.name for column in fields(OutboxRow)))
 
 # Each destination gives its share, so that a backlog of one holds none back. The condition is a range of pairs, since
 # only ``outbox_unpublished`` has that order and is entered where the range begins. For an equality the planner may take
@@ -42,7 +46,7 @@ async def lock_batch(fetch: Fetch, *, limit: int, cursors: Mapping[str, int]) ->
 
     Served by ``outbox_unpublished``.
     """
-    return [OutboxRow(**row) for row in await fetch(_LOCK, list(cursors), list(cursors.values()), limit)]
+    return [OutboxRow(*_read_columns(row)) for row in await fetch(_LOCK, list(cursors), list(cursors.values()), limit)]
 
 
 # A loose index scan: one entry of each destination, and whatever lies dead before it.

@@ -18,10 +18,11 @@ _WAITS_AGAIN: Final = f"('{Status.RETRYING}', '{Status.QUEUED}')"
 _STILL_RUNS: Final = f"CASE WHEN t.status = '{Status.RUNNING}' THEN t.attempt = o.attempt AND t.worker = o.worker END"
 
 
+# ``place`` is the row's ctid, see ``claims``.
 def _record(locking: str) -> str:
     return f"""
     WITH free AS (
-        SELECT o.* FROM unnest(
+        SELECT o.*, t.ctid AS place FROM unnest(
             $1::uuid[], $2::int[], $3::text[], $4::text[], $5::json[], $6::json[], $7::float8[], $8::bool[], $9::text[]
         ) AS o (id, attempt, worker, status, result, error, wait_seconds, by_broker, reason)
         JOIN aftercommit.tasks t ON t.id = o.id
@@ -36,7 +37,7 @@ def _record(locking: str) -> str:
             queued_at = CASE WHEN o.status IN {_WAITS_AGAIN} THEN now() ELSE t.queued_at END,
             due_at = now() + o.wait_seconds * interval '1 second',
             enqueued = o.wait_seconds IS NULL OR o.by_broker
-        FROM free o WHERE t.id = o.id
+        FROM free o WHERE t.ctid = o.place
         RETURNING t.id, t.queue || '.' || t.priority AS work_queue, t.dispatch, t.status, t.attempt, t.worker,
             t.started_at, t.error, t.enqueued, o.wait_seconds, o.reason
     ), history AS (

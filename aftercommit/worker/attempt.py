@@ -17,6 +17,8 @@ class AttemptClock:
     ``started_at`` moves by the time that the clock stood, so that ``started_at`` plus the timeout is the deadline.
     """
 
+    __slots__ = ("_began", "_context", "_disarmed", "_loop", "_stopped", "_timer", "started_at")
+
     def __init__(self, started_at: datetime) -> None:
         self.started_at = started_at
         self._loop = asyncio.get_running_loop()
@@ -35,14 +37,17 @@ class AttemptClock:
         """The time that counts."""
         return (self._loop.time() if self._stopped is None else self._stopped) - self._began
 
-    @contextmanager
-    def governs(self, timer: asyncio.Timeout, context: Context | None) -> Iterator[None]:
+    def restart(self) -> None:
+        """Count from now on."""
+        self._began = self._loop.time()
+
+    def govern(self, timer: asyncio.Timeout, context: Context | None) -> None:
         """Move the timer, which must be running, and the context's deadline when the clock stops and goes on."""
         self._timer, self._context = timer, context
-        try:
-            yield
-        finally:
-            self._timer = None
+
+    def let_go(self) -> None:
+        """The timer ends."""
+        self._timer = None
 
     def disarm(self) -> None:
         """Let the attempt go on past its timeout."""
@@ -82,6 +87,8 @@ class Attempt:
     transaction recorded it.
     """
 
+    __slots__ = ("begun", "cancel_reason", "cleans_up", "clock", "ended", "recorded", "runner", "task", "thread")
+
     def __init__(self, task: ClaimedTask) -> None:
         self.task = task
         self.clock = AttemptClock(task.started_at)
@@ -92,6 +99,11 @@ class Attempt:
         self.cleans_up = False
         self.ended = False
         self.recorded = False
+
+    def begin(self) -> None:
+        """The handler begins now. The time since the claim, in which other attempts had their turn, does not count."""
+        self.begun = True
+        self.clock.restart()
 
     def cancel(self, reason: CancelReason) -> None:
         """Cancel the attempt, once: a second cancel would interrupt the handler as it cleans up."""

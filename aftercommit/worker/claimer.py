@@ -143,8 +143,8 @@ class Claimer:
         self._asked -= claim.refs
         # What is locked now may run for this worker since the first time: its claim outlives the outcomes of the rest.
         self._recorder.expect(claim.id, claimed, keep=claim.again and bool(locked))
+        self._statistics.claimed(claimed)
         for task in claimed:
-            self._statistics.claimed(task)
             self._slots.start(task, still_ours=self._heartbeat.name == claim.worker)
         self._postpone(claim, locked)
         _acknowledge([offer for offer in claim.offers if offer[1] not in locked])

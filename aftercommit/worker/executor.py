@@ -59,19 +59,24 @@ class Executor:
         """Run to the end, whatever the handler does. An attempt that was cancelled and did not return ends as its
         ``cancel_reason`` says. Raises nothing but CancelledError, when the process itself is torn down."""
         handler = self._handlers.by_type.get(attempt.task.type)
-        transaction = self._transactions.of(attempt)
+        transaction = self._transactions.of(attempt) if handler is not None and handler.takes_context else None
         try:
             known = self._require(handler, attempt.task)
             if self._processes is not None and (known.isolated or attempt.task.suspect):
                 return await self._run_in_process(self._processes, known, attempt)
-            result = await self._run_here(known, attempt, transaction)
-            return await self._complete(attempt, transaction, result)
+            outcome = outcome_policy.succeeded(attempt.task, await self._run_here(known, attempt, transaction))
+            if transaction is not None and transaction.ready:
+                # When the task was given away the outcome goes on to the recorder, where it is refused again, and told.
+                attempt.recorded = await transaction.commit(outcome)
         except BaseException as error:  # a handler's SystemExit must not end the worker
             if _is_torn_down(attempt, error):
                 raise
             return self._judge(error, handler, attempt, transaction)
+        else:
+            return outcome
         finally:
-            await transaction.close()
+            if transaction is not None:
+                await transaction.close()
 
     def _require(self, handler: Handler | None, task: ClaimedTask) -> Handler:
         if handler is None:
@@ -81,22 +86,25 @@ class Executor:
 
     async def _run_in_process(self, processes: ProcessRunner, handler: Handler, attempt: Attempt) -> Outcome:
         async with processes.places.hold(attempt):
-            attempt.begun = True
+            attempt.begin()
             attempt.task.started_at = attempt.clock.started_at
             seconds = self._timeout_seconds(handler, attempt.task)
             outcome, attempt.recorded = await processes.run(attempt.task, timeout_seconds=seconds)
             return outcome
 
-    async def _run_here(self, handler: Handler, attempt: Attempt, transaction: HandlerTransaction) -> str:
+    async def _run_here(self, handler: Handler, attempt: Attempt, transaction: HandlerTransaction | None) -> str:
         """What the handler returned, as JSON text."""
-        attempt.begun = True
+        attempt.begin()
         task, seconds = attempt.task, self._timeout_seconds(handler, attempt.task)
-        context = _context(task, seconds, handler, transaction) if handler.takes_context else None
+        context = _context(task, seconds, handler, transaction) if transaction is not None else None
         arguments = handler.arguments(_read_payload(task), context)
         try:
             async with asyncio.timeout(seconds) as timer:
-                with attempt.clock.governs(timer, context):
+                attempt.clock.govern(timer, context)
+                try:
                     result = await self._call(handler, arguments, attempt)
+                finally:
+                    attempt.clock.let_go()
         except TimeoutError as error:
             if timer.expired():
                 raise TimedOut(f"{task.type} did not end within {seconds:g} s") from error
@@ -110,22 +118,15 @@ class Executor:
         with self._threads.call(handler.function, arguments) as attempt.thread:
             return await asyncio.shield(attempt.thread)
 
-    async def _complete(self, attempt: Attempt, transaction: HandlerTransaction, result: str) -> Outcome:
-        outcome = outcome_policy.succeeded(attempt.task, result)
-        if transaction.ready:
-            # When the task was given away the outcome goes on to the recorder, where it is refused again, and told.
-            attempt.recorded = await transaction.commit(outcome)
-        return outcome
-
     def _judge(
-        self, error: BaseException, handler: Handler | None, attempt: Attempt, transaction: HandlerTransaction
+        self, error: BaseException, handler: Handler | None, attempt: Attempt, transaction: HandlerTransaction | None
     ) -> Outcome:
         task = attempt.task
         if attempt.cancel_reason is not None:
             return outcome_policy.cancelled(task, attempt.cancel_reason)
         if isinstance(error, ThreadsExhausted):
             return outcome_policy.released(task, str(error))
-        if error is transaction.outage and task.attempt - task.charged < MOST_RELEASES:
+        if transaction is not None and error is transaction.outage and task.attempt - task.charged < MOST_RELEASES:
             return outcome_policy.released(task, f"its transaction lost Postgres: {error}")
         own = handler.max_retries if handler else None
         return outcome_policy.failed(task, error, policy=self._policy, max_retries=own)

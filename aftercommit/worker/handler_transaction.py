@@ -48,11 +48,13 @@ class HandlerTransactions:
 class HandlerTransaction:
     """At most one per attempt. It stays open until the handler has returned, since the result belongs to it."""
 
+    __slots__ = ("_attempt", "_begun", "_engine", "_places", "_session", "_stack", "outage", "ready")
+
     def __init__(self, engine: AsyncEngine, places: Places, attempt: Attempt) -> None:
         self._engine = engine
         self._places = places
         self._attempt = attempt
-        self._stack = AsyncExitStack()
+        self._stack: AsyncExitStack | None = None
         self._session: AsyncSession | None = None
         self._begun: SessionTransaction | None = None
         self.ready = False
@@ -64,6 +66,7 @@ class HandlerTransaction:
         if self._session is not None:
             raise RuntimeError("context.transaction() can be used once per attempt")
         self._session = AsyncSession(self._engine, sync_session_class=_HandlerSession, expire_on_commit=False)
+        self._stack = AsyncExitStack()
         await self._stack.enter_async_context(self._places.hold(self._attempt))
         try:
             connection = await self._session.connection()
@@ -95,7 +98,7 @@ class HandlerTransaction:
 
     async def close(self) -> None:
         """Undo whatever was not committed."""
-        if self._session is None:
+        if self._session is None or self._stack is None:
             return
         try:
             with _worker_ends(self._session):

@@ -37,7 +37,7 @@ ENOUGH: Final = 100
 IDLE_SECONDS: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that costs more than all the rest of making one
 class Ended:
     """An attempt and its outcome. ``recorded``: the handler's own transaction has it already.
 
@@ -131,12 +131,14 @@ class Recorder:
             self._retry_smaller(batch, error)
             return
         self._batch_limit = min(self._batch_limit * 2, LARGEST_BATCH)
-        missing = [ended for ended in batch if not (ended.recorded or ended.key in taken)]
-        self._waiting[: len(batch)] = missing
+        missing: list[Ended] = []
         for ended in batch:
             if ended.recorded or ended.key in taken:
                 self._report(ended)
                 self._settle(ended)
+            else:
+                missing.append(ended)
+        self._waiting[: len(batch)] = missing
         if any(ended.outcome.ending is not Event.SUCCEED for ended in batch):
             self._notifier.send()
         if missing:

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from aftercommit.core.states import Event
@@ -31,15 +32,16 @@ class Statistics:
         """An outcome was fenced out."""
         self.outcomes["refused"] += 1
 
-    def claimed(self, task: ClaimedTask) -> None:
-        """Tasks of this work queue that were sent out before ``task`` have had their turn."""
-        key = (task.queue, task.priority)
+    def claimed(self, tasks: Iterable[ClaimedTask]) -> None:
+        """Tasks that were sent out before one of ``tasks``, in the same work queue, have had their turn."""
         with self._lock:
-            known = self._queues.get(key)
-            if known is None:
-                self._queues[key] = QueueStatistics(f"{task.queue}.{task.priority}", task.queued_at)
-            elif task.queued_at > known.passed_at:
-                known.passed_at = task.queued_at
+            for task in tasks:
+                known = self._queues.get((task.queue, task.priority))
+                if known is None:
+                    key = (task.queue, task.priority)
+                    self._queues[key] = QueueStatistics(f"{task.queue}.{task.priority}", task.queued_at)
+                elif task.queued_at > known.passed_at:
+                    known.passed_at = task.queued_at
 
     def ended(self, task: ClaimedTask, seconds: float) -> None:
         """An attempt of a claimed task took so long, without the time that it waited for a place."""

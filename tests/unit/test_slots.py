@@ -53,7 +53,7 @@ class Ground:
 
     def start(self, **fields: Any) -> None:
         claimed = a_claimed_task(**fields)
-        self.statistics.claimed(claimed)
+        self.statistics.claimed([claimed])
         self.slots.start(claimed)
 
 
