@@ -11,6 +11,7 @@ import asyncpg
 
 from aftercommit.broker.topology import DEAD_LETTERS
 from aftercommit.devstack.servers import Servers
+from aftercommit.worker.postponed import LONGEST_WAIT_SECONDS
 from tests.faults.account import Account, check, observe
 from tests.faults.faults import Trial
 from tests.faults.installation import Installation, Shape
@@ -18,6 +19,9 @@ from tests.faults.load import Load
 from tests.faults.scenarios import Scenario
 
 SWEEP_SECONDS: Final = 0.25
+SETTLE_SECONDS: Final = LONGEST_WAIT_SECONDS + 0.5
+"""Nothing may be left to do for so long. A worker holds the message of a row that was locked until it looks again; the
+task may be done by then, through a second message, and a worker that stops gives the first one back."""
 
 _PROGRESS: Final = """
     SELECT count(*) FILTER (WHERE finished_at IS NULL), (SELECT count(*)
@@ -74,6 +78,7 @@ async def _drain(installation: Installation, patience_seconds: float) -> None:
     """Wait until nothing is left to do, or until nothing has moved for ``patience_seconds``."""
     last: object = None
     moved = time.monotonic()
+    idle_since: float | None = None
     while time.monotonic() - moved < patience_seconds:
         try:
             connection = await installation.connect()
@@ -84,7 +89,11 @@ async def _drain(installation: Installation, patience_seconds: float) -> None:
         except (OSError, TimeoutError, asyncpg.PostgresError):
             progress = ()
         if progress[:2] == (0, 0) and not await _waiting(installation):
-            return
+            idle_since = idle_since or time.monotonic()
+            if time.monotonic() - idle_since >= SETTLE_SECONDS:
+                return
+        else:
+            idle_since = None
         if progress != last:
             last, moved = progress, time.monotonic()
         await asyncio.sleep(SWEEP_SECONDS)
