@@ -151,7 +151,7 @@ class Installation:
     async def until_published(self) -> None:
         """The outbox is empty, so RabbitMQ has confirmed everything."""
         async with asyncio.timeout(FINISH_SECONDS):
-            while await self.connection.fetchval("SELECT EXISTS (SELECT FROM aftercommit.outbox)"):
+            while await self.connection.fetchval("SELECT EXISTS (SELECT FROM aftercommit.outbox_rows)"):
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async def settle(self) -> None:

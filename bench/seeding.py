@@ -33,7 +33,8 @@ _ADD_WAITING: Final = f"""
         FROM generate_series($2::bigint, $3::bigint) AS n
         RETURNING id, queue, priority
     )
-    INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) SELECT queue || '.' || priority, id, 1 FROM waiting
+    INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches)
+    SELECT queue || '.' || priority, ARRAY[id], ARRAY[1] FROM waiting
 """
 
 DAY_MILLISECONDS: Final = 86_400_000

@@ -10,25 +10,27 @@ from aftercommit.db.database import Connect
 from aftercommit.db.engine import create_engine, within
 from aftercommit.db.submit import Submission
 from aftercommit.runtime.notifier import OutboxNotifier
-from aftercommit.server.api import app
-from aftercommit.server.submission import group_commit
+from aftercommit.server.relay.eager_relay import EagerRelay
+from aftercommit.server.submission import group_commit, service
 
 
 class Ungrouped(group_commit.GroupCommit):
     """What most services do."""
 
-    def __init__(self, connect: Connect, notifier: OutboxNotifier, **limits: Any) -> None:
-        super().__init__(connect, notifier, **limits)
+    def __init__(
+        self, connect: Connect, notifier: OutboxNotifier, eager: EagerRelay | None = None, **limits: Any
+    ) -> None:
+        super().__init__(connect, notifier, eager, **limits)
         settings = load_settings()
         self._engine = create_engine(settings, application="api", size=settings.postgres_pool_size)
 
     async def submit(self, submission: Submission, **_ignored: Any) -> datetime | None:
         async with self._engine.begin() as connection:
-            created_at, _ = await submit.submit(within(connection), [submission])
+            committed = await submit.submit(within(connection), [submission])
         self._notifier.send()
-        return created_at
+        return committed.created_at
 
 
 if __name__ == "__main__":
-    setattr(app, "GroupCommit", Ungrouped)  # noqa: B010  # a name that mypy does not see assigned
+    setattr(service, "GroupCommit", Ungrouped)  # noqa: B010  # a name that mypy does not see assigned
     runpy.run_module("app.api.run", run_name="__main__")

@@ -11,6 +11,7 @@ from typing import Final
 SHARED: Final = frozenset({
     "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_POOL_SIZE",
     "RABBITMQ_URL", "RABBITMQ_QUEUE_TYPE", "QUEUES", "LOG_FORMAT", "LOG_LEVEL", "LOG_SUMMARY_SECONDS", "HEALTH_FILE",
+    "OUTBOX_TASKS_PER_MESSAGE",
 })  # fmt: skip
 """What each role has in its environment for itself."""
 
@@ -38,7 +39,6 @@ WRONG: Final[Mapping[str, Mapping[str, str]]] = {
     "relay": {
         "OUTBOX_POLL_INTERVAL": "604800",
         "OUTBOX_BATCH_SIZE": "1",
-        "OUTBOX_TASKS_PER_MESSAGE": "1",
         "OUTBOX_MAX_ATTEMPTS": "1",
         "OUTBOX_CONFIRM_SECONDS": "0.1",
     },
@@ -66,6 +66,8 @@ WRONG: Final[Mapping[str, Mapping[str, str]]] = {
         "SUBMIT_QUEUE_TASKS": "1",
         "SUBMIT_QUEUE_BYTES": "1",
         "SUBMIT_WAIT_SECONDS": "0.01",
+        "OUTBOX_EAGER": "false",
+        "OUTBOX_EAGER_GRACE_SECONDS": "60",
     },
 }
 """By the role that reads them: valid, and wrong for anybody who does."""

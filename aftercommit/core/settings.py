@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     outbox_tasks_per_message: Annotated[int, Field(ge=1, le=MAX_REFS)] = 100
     outbox_max_attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     outbox_confirm_seconds: Confirm = 10.0
+    outbox_eager: bool = True
+    outbox_eager_grace_seconds: Annotated[float, Field(ge=0.1, le=60)] = 2.0
 
     worker_queues: Shares = (
         (WorkQueue("tasks", Priority.HIGH), None),

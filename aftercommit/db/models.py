@@ -106,14 +106,15 @@ attempts: Final = Table(
     comment="attempts that did not succeed; the current one stands in tasks",
 )
 
-outbox: Final = Table(
-    "outbox",
+# The release before writes and reads the view ``outbox``: these rows, as far as they are in its form.
+outbox_rows: Final = Table(
+    "outbox_rows",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("id", BigInteger, Identity(always=False), primary_key=True),
     Column("work_queue", Text, nullable=False),
     Column("delay_seconds", Integer, comment="set: through the retry queue of this delay"),
-    Column("task_id", Uuid, comment="null: a message that was not one of ours, on its way to the dead letters"),
-    Column("dispatch", Integer),
+    Column("task_id", Uuid, comment="of the release before"),
+    Column("dispatch", Integer, comment="of the release before"),
     Column("dead_reason", Text, comment="set: a dead letter"),
     Column("body", LargeBinary, comment="set: sent as it is"),
     Column(
@@ -133,7 +134,16 @@ outbox: Final = Table(
     Column("last_error", Text),
     _time("created_at", nullable=False, server_default=_NOW),
     _time("failed_at", comment="set: parked, FAILED"),
-    Index("outbox_unpublished", "destination", "id", postgresql_where=text("failed_at IS NULL")),
+    Column("task_ids", ARRAY(Uuid), comment="null: a message that was not one of ours"),
+    Column("dispatches", ARRAY(Integer), comment="one for each task"),
+    _time("eager_until", comment="set: published by the process that committed it"),
+    Index(
+        "outbox_unpublished",
+        "destination",
+        "id",
+        postgresql_where=text("failed_at IS NULL AND eager_until IS NULL"),
+    ),
+    Index("outbox_eager", "eager_until", postgresql_where=text("eager_until IS NOT NULL")),
     Index("outbox_failed", "id", postgresql_where=text("failed_at IS NOT NULL")),
 )
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from aftercommit.core.queues import WorkQueue
 from aftercommit.core.states import SOURCES, Event
+from aftercommit.db import outbox
 from aftercommit.db.database import Fetch
 
 _WATERMARK: Final = """
@@ -27,17 +28,19 @@ async def watermark(fetch: Fetch, work_queue: WorkQueue) -> Any:
 # A loose index scan over the destinations; of each that a task of this work queue may go to, the oldest row for it.
 _UNPUBLISHED_SINCE: Final = """
     WITH RECURSIVE firsts (destination, work_queue, delay_seconds, dead_reason) AS (
-        (SELECT destination, work_queue, delay_seconds, dead_reason FROM aftercommit.outbox
-            WHERE failed_at IS NULL ORDER BY destination, id LIMIT 1)
+        (SELECT destination, work_queue, delay_seconds, dead_reason FROM aftercommit.outbox_rows o
+            WHERE failed_at IS NULL AND eager_until IS NULL ORDER BY destination, id LIMIT 1)
         UNION ALL
         SELECT next.* FROM firsts CROSS JOIN LATERAL (
-            SELECT o.destination, o.work_queue, o.delay_seconds, o.dead_reason FROM aftercommit.outbox o
-            WHERE o.failed_at IS NULL AND o.destination > firsts.destination ORDER BY o.destination, o.id LIMIT 1
+            SELECT o.destination, o.work_queue, o.delay_seconds, o.dead_reason FROM aftercommit.outbox_rows o
+            WHERE o.failed_at IS NULL AND o.eager_until IS NULL AND o.destination > firsts.destination
+            ORDER BY o.destination, o.id LIMIT 1
         ) AS next
     )
     SELECT min(oldest.created_at) AS since FROM firsts CROSS JOIN LATERAL (
-        SELECT created_at FROM aftercommit.outbox o
-        WHERE o.failed_at IS NULL AND o.destination = firsts.destination AND o.work_queue = $1
+        SELECT created_at FROM aftercommit.outbox_rows o
+        WHERE o.failed_at IS NULL AND o.eager_until IS NULL
+            AND o.destination = firsts.destination AND o.work_queue = $1
         ORDER BY o.id LIMIT 1
     ) AS oldest
     WHERE firsts.dead_reason IS NULL AND (
@@ -99,19 +102,21 @@ async def find_passed_over(
     return Stretch(row["looked"], row["last_id"], row["found"])
 
 
-_RESEND: Final = """
+_RESEND: Final = f"""
     WITH lost AS (
         SELECT id FROM aftercommit.tasks t
         WHERE id = ANY($1::uuid[]) AND status = ANY($2::text[]) AND enqueued
             AND greatest(queued_at, due_at) < $3::timestamptz
-            AND NOT EXISTS (SELECT FROM aftercommit.outbox o WHERE o.failed_at IS NOT NULL AND o.task_id = t.id)
+            AND id NOT IN (
+                SELECT unnest(coalesce(task_ids, ARRAY[task_id])) FROM aftercommit.outbox_rows
+                WHERE failed_at IS NOT NULL AND coalesce(task_ids, ARRAY[task_id]) && $1::uuid[]
+            )
         ORDER BY id FOR UPDATE SKIP LOCKED
     ), task AS (
         UPDATE aftercommit.tasks t SET queued_at = now() FROM lost WHERE t.id = lost.id
         RETURNING t.id, t.queue, t.priority, t.dispatch
     ), sent AS (
-        INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch)
-            SELECT queue || '.' || priority, id, dispatch FROM task
+        {outbox.insert("task")}
     )
     SELECT count(*) AS resent FROM task
 """

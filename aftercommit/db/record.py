@@ -6,6 +6,7 @@ from uuid import UUID
 
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.states import Status, target
+from aftercommit.db import outbox
 from aftercommit.db.database import Fetch
 
 AttemptKey = tuple[UUID, int]
@@ -16,6 +17,13 @@ _WAITS_AGAIN: Final = f"('{Status.RETRYING}', '{Status.QUEUED}')"
 # The fence. Postgres checks it again on a row that somebody changed since the statement began; it stands in a CASE for
 # the reason that ``claims`` gives.
 _STILL_RUNS: Final = f"CASE WHEN t.status = '{Status.RUNNING}' THEN t.attempt = o.attempt AND t.worker = o.worker END"
+
+
+_SENT: Final = outbox.insert(
+    f"recorded WHERE enqueued AND status <> '{Status.SUCCEEDED}'",
+    delay_seconds="wait_seconds::int",
+    dead_reason=f"CASE status WHEN '{Status.FAILED}' THEN reason END",
+)
 
 
 # ``place`` is the row's ctid, see ``claims``.
@@ -38,7 +46,7 @@ def _record(locking: str) -> str:
             due_at = now() + o.wait_seconds * interval '1 second',
             enqueued = o.wait_seconds IS NULL OR o.by_broker
         FROM free o WHERE t.ctid = o.place
-        RETURNING t.id, t.queue || '.' || t.priority AS work_queue, t.dispatch, t.status, t.attempt, t.worker,
+        RETURNING t.id, t.queue, t.priority, t.dispatch, t.status, t.attempt, t.worker,
             t.started_at, t.error, t.enqueued, o.wait_seconds, o.reason
     ), history AS (
         INSERT INTO aftercommit.attempts (task_id, attempt, outcome, worker, started_at, error)
@@ -47,9 +55,7 @@ def _record(locking: str) -> str:
             worker, started_at, error
         FROM recorded WHERE status <> '{Status.SUCCEEDED}'
     ), sent AS (
-        INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch, delay_seconds, dead_reason)
-        SELECT work_queue, id, dispatch, wait_seconds::int, CASE status WHEN '{Status.FAILED}' THEN reason END
-        FROM recorded WHERE enqueued AND status <> '{Status.SUCCEEDED}'
+        {_SENT}
     ), closed AS (
         DELETE FROM aftercommit.claims
         WHERE id = ANY($10::uuid[]) AND (SELECT count(*) FROM recorded) = cardinality($1::uuid[])

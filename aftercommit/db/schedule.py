@@ -4,6 +4,7 @@ from typing import Final
 
 from aftercommit.core import states
 from aftercommit.core.states import Event, Status
+from aftercommit.db import outbox
 from aftercommit.db.database import Fetch
 
 _SEND_DUE: Final = f"""
@@ -17,8 +18,7 @@ _SEND_DUE: Final = f"""
         FROM due WHERE t.id = due.id
         RETURNING t.id, t.queue, t.priority, t.dispatch
     ), sent AS (
-        INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch)
-            SELECT queue || '.' || priority, id, dispatch FROM task
+        {outbox.insert("task")}
     )
     SELECT count(*) AS sent FROM task
 """

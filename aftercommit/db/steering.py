@@ -5,6 +5,7 @@ from uuid import UUID
 
 from aftercommit.core import states
 from aftercommit.core.states import Event, Status
+from aftercommit.db import outbox
 from aftercommit.db.database import Fetch
 
 _CANCEL: Final = f"""
@@ -38,8 +39,7 @@ _RESUBMIT: Final = f"""
         FROM ended WHERE t.id = ended.id
         RETURNING t.id, t.queue, t.priority, t.dispatch
     ), sent AS (
-        INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch)
-            SELECT queue || '.' || priority, id, dispatch FROM task
+        {outbox.insert("task")}
     )
     SELECT id FROM task
 """
@@ -62,8 +62,7 @@ _COMPLETE: Final = f"""
         WHERE id = $1 AND status = ANY($2::text[])
         RETURNING id, queue, priority, dispatch, error
     ), dead_letter AS (
-        INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch, dead_reason)
-        SELECT queue || '.' || priority, id, dispatch, $5::text FROM task WHERE error IS NOT NULL
+        {outbox.insert("task WHERE error IS NOT NULL", dead_reason="$5::text")}
     )
     SELECT id FROM task
 """

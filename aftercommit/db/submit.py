@@ -8,8 +8,10 @@ from uuid import UUID
 
 from aftercommit.core.queues import Priority
 from aftercommit.core.states import Status
+from aftercommit.db import eager_rows, outbox
 from aftercommit.db.database import Fetch
 from aftercommit.db.idempotency import KEY_HOURS
+from aftercommit.db.outbox import OutboxRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,34 @@ class Submission:
     key: IdempotencyKey | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Eager:
+    """What the caller publishes by itself after the commit, and what it has published before."""
+
+    work_queues: Sequence[str] = ()
+    """It takes the rows for these; the others belong to the relays."""
+
+    grace_seconds: float = 0.0
+    """After so long the relays take its rows as well."""
+
+    published: Sequence[int] = ()
+    """Ids of its rows that RabbitMQ confirmed: they are deleted along."""
+
+
+NOT_EAGER: Final = Eager()
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """``free_keys``: the keys of which the tasks were made. ``rows``: what the caller publishes."""
+
+    created_at: datetime
+    free_keys: frozenset[str]
+    rows: Sequence[OutboxRow]
+
+
+_EAGER_UNTIL: Final = "CASE WHEN work_queue = ANY($14::text[]) THEN now() + $15::float8 * interval '1 second' END"
+
 _SUBMIT: Final = f"""
     WITH claimed_key AS (
         INSERT INTO aftercommit.idempotency_keys AS k (key, request_hash, task_ids)
@@ -58,24 +88,27 @@ _SUBMIT: Final = f"""
             $12::text[]
         ) AS submitted (id, type, queue, priority, max_retries, timeout_seconds, tags, payload, key)
         WHERE key IS NULL OR key IN (SELECT key FROM claimed_key)
-        RETURNING id, queue, priority
+        RETURNING id, queue, priority, dispatch
     ), sent AS (
-        INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) SELECT queue || '.' || priority, id, 1 FROM task
+        {outbox.insert("task", eager_until=_EAGER_UNTIL)} RETURNING id, work_queue, task_ids, eager_until
+    ), published AS (
+        {eager_rows.DELETE_PUBLISHED.format(ids="$13::bigint[]")}
     )
-    SELECT now() AS created_at, ARRAY(SELECT key FROM claimed_key) AS free_keys
+    SELECT now() AS created_at, ARRAY(SELECT key FROM claimed_key) AS free_keys, sent.id, work_queue, task_ids
+    FROM (SELECT) AS always LEFT JOIN sent ON eager_until IS NOT NULL
 """
 
 
-async def submit(fetch: Fetch, submissions: Sequence[Submission]) -> tuple[datetime, frozenset[str]]:
-    """Insert tasks and their outbox rows in one statement, all or nothing; returns when they were created and which
-    keys were free. A submission whose key is not among these inserted nothing: another request holds it.
+async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager = NOT_EAGER) -> Committed:
+    """Insert tasks and their outbox rows in one statement, all or nothing. A submission whose key is not among the free
+    ones inserted nothing: another request holds it.
 
     A key may come once. Two requests with one key wait for each other on the key's row; keys are locked in their
     order. An id that exists is refused.
     """
     keyed = [(each.key, each.tasks) for each in submissions if each.key is not None]
     new = [(task, each.key) for each in submissions for task in each.tasks]
-    (row,) = await fetch(
+    rows = await fetch(
         _SUBMIT,
         [key.key for key, _ in keyed],
         [key.request_hash for key, _ in keyed],
@@ -89,8 +122,25 @@ async def submit(fetch: Fetch, submissions: Sequence[Submission]) -> tuple[datet
         [array_literal(task.tags) for task, _ in new],
         [task.payload for task, _ in new],
         [key.key if key else None for _, key in new],
+        eager.published,
+        eager.work_queues,
+        eager.grace_seconds,
     )
-    return row["created_at"], frozenset(row["free_keys"])
+    own = [_first_sending(row["id"], row["work_queue"], row["task_ids"]) for row in rows if row["id"] is not None]
+    return Committed(rows[0]["created_at"], frozenset(rows[0]["free_keys"]), own)
+
+
+def _first_sending(row_id: int, work_queue: str, task_ids: Sequence[UUID]) -> OutboxRow:
+    return OutboxRow(
+        id=row_id,
+        destination=work_queue,
+        work_queue=work_queue,
+        delay_seconds=None,
+        task_ids=task_ids,
+        dispatches=[1] * len(task_ids),
+        dead_reason=None,
+        body=None,
+    )
 
 
 def array_literal(items: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ async def _pinned(installation: Installation) -> AsyncIterator[None]:
     connection = await asyncpg.connect(installation.dsn)
     try:
         async with connection.transaction(isolation="repeatable_read"):
-            await connection.fetchval("SELECT count(*) FROM aftercommit.outbox")
+            await connection.fetchval("SELECT count(*) FROM aftercommit.outbox_rows")
             yield
     finally:
         await connection.close()

@@ -78,9 +78,9 @@ async def observe(connection: asyncpg.Connection) -> Seen:
         attempts=attempts,
         effects=effects,
         transactional=Counter(row["task_id"] for row in await connection.fetch("SELECT * FROM fault_transactional")),
-        unpublished=await connection.fetchval("SELECT count(*) FROM aftercommit.outbox WHERE failed_at IS NULL"),
+        unpublished=await connection.fetchval("SELECT count(*) FROM aftercommit.outbox_rows WHERE failed_at IS NULL"),
         claims=await connection.fetchval("SELECT count(*) FROM aftercommit.claims"),
-        parked=await connection.fetchval("SELECT count(*) FROM aftercommit.outbox WHERE failed_at IS NOT NULL"),
+        parked=await connection.fetchval("SELECT count(*) FROM aftercommit.outbox_rows WHERE failed_at IS NOT NULL"),
     )
 
 

@@ -142,6 +142,17 @@ def before_report(original: Call, is_due: IsDue) -> Call:
     return staticmethod(call)
 
 
+def before_call(original: Call, is_due: IsDue) -> Call:
+    """Of a function that waits for nothing."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if is_due():
+            die()
+        return original(*args, **kwargs)
+
+    return call
+
+
 def half_published(original: Call, is_due: IsDue) -> Call:
     """Of ``Publisher.publish``: half of the batch is confirmed, the other half was never sent."""
 
@@ -159,6 +170,7 @@ _DELETE: Final = ("relay", "aftercommit.db.outbox", None, "delete")
 _CLAIM: Final = ("worker", "aftercommit.db.claims", None, "claim")
 _RECORD: Final = ("worker", "aftercommit.db.record", None, "record")
 _SUBMIT: Final = ("api", "aftercommit.db.submit", None, "submit")
+_EAGER_RELAY: Final = ("api", "aftercommit.server.relay.eager_relay", "EagerRelay")
 _RESCUER: Final = "aftercommit.server.maintenance.rescuer"
 _RECONCILER: Final = "aftercommit.server.maintenance.reconciler"
 
@@ -191,6 +203,8 @@ BOUNDARIES: Final = {
     "api-before-commit": Boundary(*_SUBMIT, before, 2, 60),
     "api-while-committing": Boundary(*_SUBMIT, under_way, 2, 60),
     "api-after-commit": Boundary(*_SUBMIT, after_commit, 2, 60),
+    "api-between-commit-and-publish": Boundary(*_EAGER_RELAY, "committed", before_call, 2, 60),
+    "api-between-confirm-and-delete": Boundary(*_EAGER_RELAY, "_settled", before_call, 2, 60),
 }
 
 

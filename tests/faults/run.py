@@ -23,9 +23,11 @@ SETTLE_SECONDS: Final = LONGEST_WAIT_SECONDS + 0.5
 """Nothing may be left to do for so long. A worker holds the message of a row that was locked until it looks again; the
 task may be done by then, through a second message, and a worker that stops gives the first one back."""
 
+MOST_SENT_TWICE: Final = 0.005
+
 _PROGRESS: Final = """
     SELECT count(*) FILTER (WHERE finished_at IS NULL), (SELECT count(*)
-        FROM aftercommit.outbox), sum(attempt), sum(dispatch)
+        FROM aftercommit.outbox_rows), sum(attempt), sum(dispatch)
     FROM aftercommit.tasks
 """
 
@@ -120,6 +122,12 @@ async def _close(scenario: Scenario, trial: Trial, account: Account) -> None:
     account.figures["dead letters"] = f"{dead_letters} for {failed} failed"
     if dead_letters < failed and not scenario.broker_forgets:
         account.failures.append(f"dead letters: {dead_letters}, should be at least {failed}")
+    if scenario.sends_once:
+        due = sum(task["dispatch"] for task in seen.tasks.values()) + failed
+        twice = installation.fleet.confirmed() - due
+        account.figures["sent twice"] = f"{twice} of {due}"
+        if twice > due * MOST_SENT_TWICE:
+            account.failures.append(f"sent twice: {twice} of {due}")
     account.figures |= trial.found
     account.failures += trial.flaws
     account.figures["faults"] = ", ".join(trial.struck) or "-"

@@ -115,7 +115,7 @@ async def wiped_broker(servers: Servers, logs: Path, tasks: int) -> Account:
         await installation.fleet.stop(installation.fleet.of("worker"))
         load = Load(sleeps(tasks, 0), rate=tasks)
         await load.run(installation.urls)
-        await until(connection, "SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)", seconds=120)
+        await until(connection, "SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)", seconds=120)
         await asyncio.to_thread(servers.rabbitmq.kill)
         await asyncio.to_thread(servers.rabbitmq.wipe)
         for worker in installation.fleet.of("worker"):
@@ -144,7 +144,8 @@ _INSERT_WAITING: Final = """
         FROM generate_series($1::int, $2::int) AS n
         RETURNING id, queue, priority
     )
-    INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) SELECT queue || '.' || priority, id, 1 FROM task
+    INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches)
+    SELECT queue || '.' || priority, ARRAY[id], ARRAY[1] FROM task
 """
 
 
@@ -162,7 +163,7 @@ async def patient_reconciler(servers: Servers, logs: Path, tasks: int) -> Accoun
         await installation.fleet.stop(installation.fleet.of("worker"))
         for start in range(0, tasks, 50_000):
             await connection.execute(_INSERT_WAITING, start + 1, min(start + 50_000, tasks), timeout=300)
-        seconds = await until(connection, "SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)", seconds=1800)
+        seconds = await until(connection, "SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)", seconds=1800)
         account.figures["seconds to publish all"] = f"{seconds:.0f}"
         await asyncio.sleep(6 * 5)
         depths = await installation.depths()
@@ -171,7 +172,7 @@ async def patient_reconciler(servers: Servers, logs: Path, tasks: int) -> Accoun
         doubled = await connection.fetchval(
             "SELECT count(*) FROM aftercommit.tasks WHERE status = 'queued' AND queued_at > created_at"
         )
-        unpublished = await connection.fetchval("SELECT count(*) FROM aftercommit.outbox")
+        unpublished = await connection.fetchval("SELECT count(*) FROM aftercommit.outbox_rows")
         account.figures["waiting tasks"] = waiting
         account.figures["messages"] = sum(depths.values())
         account.figures["tasks enqueued a second time"] = doubled

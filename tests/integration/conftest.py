@@ -121,6 +121,8 @@ def settings(servers: Servers, database: str, vhost: str) -> Settings:
         retry_delays_seconds=(1, 2),
         max_retries=2,
         outbox_poll_interval=0.2,
+        # What is in the outbox stays there until a test starts a relay.
+        outbox_eager=False,
         scheduler_interval_seconds=0.2,
         worker_shutdown_seconds=5.0,
         api_port=0,

@@ -179,6 +179,6 @@ class Service:
         """Wait until every task is final and the outbox is empty."""
         await self.until(
             "SELECT NOT EXISTS (SELECT FROM aftercommit.tasks"
-            " WHERE finished_at IS NULL) AND NOT EXISTS (SELECT FROM aftercommit.outbox)",
+            " WHERE finished_at IS NULL) AND NOT EXISTS (SELECT FROM aftercommit.outbox_rows)",
             seconds=seconds,
         )

@@ -19,7 +19,7 @@ async def locked(service: Service) -> AsyncIterator[DatabaseConnection]:
     """Holds up every submit until it is closed."""
     async with DatabaseConnection(service.settings, application="test") as lock:
         await lock.fetch("BEGIN")
-        await lock.fetch("LOCK TABLE aftercommit.outbox IN ACCESS EXCLUSIVE MODE")
+        await lock.fetch("LOCK TABLE aftercommit.outbox_rows IN ACCESS EXCLUSIVE MODE")
         yield lock
 
 

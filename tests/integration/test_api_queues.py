@@ -12,8 +12,9 @@ from aftercommit.devstack.ports import free_port
 from tests.integration.service import Api, Service
 
 PARKED = """
-    INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch, attempts, last_error, failed_at)
-    SELECT 'gone.high', gen_random_uuid(), 1, 10, 'no queue takes it', now() FROM generate_series(1, :count)
+    INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches, attempts, last_error, failed_at)
+    SELECT 'gone.high', ARRAY[gen_random_uuid(), gen_random_uuid()], '{1,1}', 10, 'no queue takes it', now()
+    FROM generate_series(1, :count)
     RETURNING id
 """
 
@@ -105,15 +106,16 @@ async def test_outbox_tells_what_waits_and_what_is_parked(service: Service) -> N
     empty: dict[str, Any] = {"unpublished": 0, "oldest_age_seconds": None, "failed": 0, "failed_rows": []}
     assert await api.call("GET", "/v1/outbox") == (200, empty)
     await api.submit_batch([{"type": "echo"}] * 3)
-    await service.query("UPDATE aftercommit.outbox SET created_at = now() - interval '1 minute'")
+    await service.query("UPDATE aftercommit.outbox_rows SET created_at = now() - interval '1 minute'")
     ids = await park(service, 5)
     _, answer = await api.call("GET", "/v1/outbox?limit=2")
-    assert (answer["unpublished"], answer["failed"]) == (3, 5)
+    assert (answer["unpublished"], answer["failed"]) == (3, 10)
     assert 60 <= answer["oldest_age_seconds"] < 120
     assert [row["id"] for row in answer["failed_rows"]] == ids[:2]
     row = answer["failed_rows"][0]
     assert (row["destination"], row["work_queue"], row["attempts"]) == ("gone.high", "gone.high", 10)
     assert row["last_error"] == "no queue takes it"
+    assert len(row["task_ids"]) == 2
     _, answer = await api.call("GET", f"/v1/outbox?after={ids[1]}")
     assert [row["id"] for row in answer["failed_rows"]] == ids[2:]
 
@@ -122,17 +124,17 @@ async def test_parked_rows_wait_again_when_they_are_requeued(service: Service) -
     api = await service.api()
     ids = await park(service, 5)
     waiting = (await api.submit("echo"))["id"]
-    [row] = await service.query(f"SELECT id FROM aftercommit.outbox WHERE task_id = '{waiting}'")
+    [row] = await service.query(f"SELECT id FROM aftercommit.outbox_rows WHERE task_ids = ARRAY['{waiting}'::uuid]")
     # Ids that are not parked, or not there, do not count.
     body = {"ids": [*ids[:2], row[0], 2**63 - 1]}
-    assert await api.call("POST", "/v1/outbox/requeue", body) == (200, {"requeued": 2})
+    assert await api.call("POST", "/v1/outbox/requeue", body) == (200, {"requeued": 4})
     assert await api.call("POST", "/v1/outbox/requeue", body) == (200, {"requeued": 0})
     # At the end, after which the relay still reads.
-    rows = await service.query("SELECT attempts, failed_at FROM aftercommit.outbox WHERE id > :last", last=row[0])
+    rows = await service.query("SELECT attempts, failed_at FROM aftercommit.outbox_rows WHERE id > :last", last=row[0])
     assert [tuple(row) for row in rows] == [(0, None)] * 2
-    assert await api.call("POST", "/v1/outbox/requeue", {}) == (200, {"requeued": 3})
+    assert await api.call("POST", "/v1/outbox/requeue", {}) == (200, {"requeued": 6})
     _, answer = await api.call("GET", "/v1/outbox")
-    assert (answer["unpublished"], answer["failed"]) == (6, 0)
+    assert (answer["unpublished"], answer["failed"]) == (11, 0)
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,13 @@ async def submit_in(service: Service, api: Api, state: str) -> str:
     """A task that somebody brought into this state; nothing of it is in the outbox."""
     task_id = (await api.submit("echo", priority="high"))["id"]
     await service.query(f"UPDATE aftercommit.tasks SET {STATES[state]} WHERE id = '{task_id}'")
-    await service.query("DELETE FROM aftercommit.outbox")
+    await service.query("DELETE FROM aftercommit.outbox_rows")
     return str(task_id)
 
 
 async def outbox(service: Service) -> list[tuple[Any, ...]]:
     rows = await service.query(
-        "SELECT destination, work_queue, dispatch, dead_reason FROM aftercommit.outbox ORDER BY id"
+        "SELECT destination, work_queue, dispatches[1], dead_reason FROM aftercommit.outbox_rows ORDER BY id"
     )
     return [tuple(row) for row in rows]
 

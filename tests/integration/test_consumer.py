@@ -32,7 +32,7 @@ async def subscription(
     api = await service.api()
     await api.submit_batch([{"type": "echo", "priority": "high"} for _ in range(10)])
     await service.relay()
-    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)")
     opened = Subscription(connection, HIGH, on_delivery=arrivals.put_nowait)
     await opened.open()
     await opened.consume(prefetch=10)

@@ -20,7 +20,7 @@ async def test_task_committed_through_the_api_runs_and_its_result_is_kept(servic
     assert done["attempt"] == 1
     assert done["created_at"] <= done["first_started_at"] <= done["finished_at"]
     assert [attempt["outcome"] for attempt in await api.attempts(task["id"])] == ["succeeded"]
-    assert await service.query("SELECT id FROM aftercommit.outbox") == []
+    assert await service.query("SELECT id FROM aftercommit.outbox_rows") == []
 
 
 async def test_failing_task_passes_the_retry_queues_and_ends_as_a_dead_letter_that_can_be_sent_again(
@@ -40,7 +40,7 @@ async def test_failing_task_passes_the_retry_queues_and_ends_as_a_dead_letter_th
     assert [attempt["outcome"] for attempt in attempts] == ["retried", "retried", "failed"]
 
     # It stands in the dead-letter queue and in the listing of failed tasks.
-    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)")
     _, queues = await api.call("GET", "/v1/queues")
     assert queues["dead_letters"] == 1
     _, page = await api.call("GET", "/v1/tasks?status=failed")

@@ -23,7 +23,7 @@ from aftercommit.server.submission.group_commit import (
 from tests.integration.service import Service
 
 LIMITS = QueueLimits(max_tasks=1_000, max_bytes=1_000_000, wait_seconds=30)
-LOCK = "LOCK TABLE aftercommit.outbox IN ACCESS EXCLUSIVE MODE"
+LOCK = "LOCK TABLE aftercommit.outbox_rows IN ACCESS EXCLUSIVE MODE"
 
 
 def one(*, key: str | None = None, id: UUID | None = None, payload: str = "{}") -> Submission:
@@ -77,7 +77,8 @@ async def test_submits_that_come_at_once_share_few_commits(
     assert None not in moments
     assert len(sent) <= 4
     [row] = await service.query(
-        "SELECT (SELECT count(*) FROM aftercommit.tasks), (SELECT count(*) FROM aftercommit.outbox)"
+        "SELECT (SELECT count(*) FROM aftercommit.tasks),"
+        " (SELECT sum(cardinality(task_ids)) FROM aftercommit.outbox_rows)"
     )
     assert tuple(row) == (200, 200)
 

@@ -20,7 +20,8 @@ async def test_lease_is_kept_while_a_handler_blocks_the_loop(service: Service) -
     await service.query(
         "WITH t AS (INSERT INTO aftercommit.tasks (id, type, queue, priority, status, payload)"
         f" VALUES ('{task_id}', 'test.hog', 'tasks', 'high', 'queued', '{{\"seconds\": 4}}'))"
-        f" INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) VALUES ('tasks.high', '{task_id}', 1)"
+        f" INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches)"
+        f" VALUES ('tasks.high', ARRAY['{task_id}'::uuid], ARRAY[1])"
     )
     await service.until("SELECT status = 'succeeded' FROM aftercommit.tasks")
     (row,) = await service.query("SELECT count(*), min(lease_until) > now() FROM aftercommit.workers")

@@ -93,7 +93,7 @@ async def test_runner_gives_up_when_another_one_does_not_end(service: Service) -
 async def test_migration_gives_up_when_a_table_stays_locked(service: Service) -> None:
     await alembic(service.settings, "downgrade", "-1")
     async with service.engine.begin() as other:
-        await other.execute(text("LOCK TABLE aftercommit.tasks IN ACCESS SHARE MODE"))
+        await other.execute(text("LOCK TABLE aftercommit.outbox IN ACCESS SHARE MODE"))
         with pytest.raises(subprocess.CalledProcessError) as caught:
             await alembic(service.settings, "upgrade", "head")
     assert "lock timeout" in caught.value.stderr
@@ -192,3 +192,26 @@ async def test_user_who_may_create_no_schema_migrates_into_one_that_was_made_for
         await admin.execute("DROP DATABASE shared WITH (FORCE)")
         await admin.execute("DROP ROLE tenant")
         await admin.close()
+
+
+async def test_view_for_the_release_before_takes_its_statements_and_hides_rows_that_it_cannot_read(
+    service: Service,
+) -> None:
+    for _ in range(3):
+        await service.query(
+            "INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) VALUES ('a.high', gen_random_uuid(), 1)"
+        )
+    await service.query(
+        "INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches)"
+        " VALUES ('a.high', ARRAY[gen_random_uuid()], '{1}')"
+    )
+    (first, *others) = await service.query("SELECT id FROM aftercommit.outbox ORDER BY id FOR UPDATE SKIP LOCKED")
+    assert len(others) == 2
+    (moved,) = await service.query(
+        "UPDATE aftercommit.outbox SET id = DEFAULT WHERE id = :id RETURNING id", id=first.id
+    )
+    assert moved.id > others[-1].id + 1
+    await service.query("DELETE FROM aftercommit.outbox WHERE id = :id", id=moved.id)
+    await service.query("UPDATE aftercommit.outbox SET attempts = 1, failed_at = now()")
+    rows = await service.query("SELECT destination, failed_at IS NULL FROM aftercommit.outbox_rows ORDER BY id")
+    assert [tuple(row) for row in rows] == [("a.high", False), ("a.high", False), ("a.high", True)]

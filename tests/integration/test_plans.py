@@ -22,9 +22,11 @@ from aftercommit.core.states import Event, Status
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import (
     claims,
+    eager_rows,
     idempotency,
     listing,
     outbox,
+    outbox_counts,
     queue_counts,
     reconcile,
     record,
@@ -39,7 +41,7 @@ from aftercommit.db.database import FRESH_PLANS, KEPT_PLANS, Fetch, session_sett
 from aftercommit.db.engine import database_url
 from aftercommit.db.listing import TaskFilter
 from aftercommit.db.retention import Kind
-from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
+from aftercommit.db.submit import Eager, IdempotencyKey, NewTask, Submission
 from aftercommit.devstack.servers import Servers
 from aftercommit.server.maintenance import task_pruner
 from tests.integration.conftest import connect_admin
@@ -73,9 +75,11 @@ FILL = f"""
         WHERE status = 'retrying' LIMIT 50);
     INSERT INTO aftercommit.attempts (task_id, attempt, outcome, error)
         SELECT id, 1, 'failed', error FROM aftercommit.tasks;
-    INSERT INTO aftercommit.outbox (work_queue, delay_seconds, task_id, dispatch, failed_at)
-    SELECT 'tasks.' || priority, CASE WHEN status = 'failed' THEN 5 END, id, 1,
-        CASE WHEN status = 'cancelled' THEN now() END FROM aftercommit.tasks;
+    INSERT INTO aftercommit.outbox_rows (work_queue, delay_seconds, task_ids, dispatches, failed_at, eager_until)
+    SELECT 'tasks.' || priority, CASE WHEN status = 'failed' THEN 5 END, ARRAY[id], ARRAY[1],
+        CASE WHEN status = 'cancelled' THEN now() END,
+        CASE WHEN n % 10 = 3 THEN now() + interval '1 second' * (500 - n % 1000) END
+    FROM (SELECT *, row_number() OVER () AS n FROM aftercommit.tasks) AS sent;
     INSERT INTO aftercommit.idempotency_keys (key, request_hash, task_ids, created_at)
     SELECT id::text, '\\x00', ARRAY[id], CASE type WHEN 'type.1' THEN now() - interval '25 hours' ELSE now() END
     FROM aftercommit.tasks;
@@ -133,11 +137,11 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"tasks_pkey"},
     ),
     "list a period's failures": (list_by(status=Status.FAILED, created_from=NOON), {"tasks_unsuccessful"}),
-    "outbox.list_failed": (
-        lambda fetch: outbox.list_failed(fetch, after=0, limit=100),
+    "outbox_counts.list_failed": (
+        lambda fetch: outbox_counts.list_failed(fetch, after=0, limit=100),
         {"outbox_failed"},
     ),
-    "outbox.requeue": (lambda fetch: outbox.requeue(fetch, None), {"outbox_failed"}),
+    "outbox_counts.requeue": (lambda fetch: outbox_counts.requeue(fetch, None), {"outbox_failed"}),
     "queue_counts.count": (queue_counts.count, {"tasks_unfinished", "tasks_failed", "tasks_pkey"}),
     "schedule.send_due": (lambda fetch: schedule.send_due(fetch, limit=1000), {"tasks_due"}),
     "schedule.seconds_until_next": (schedule.seconds_until_next, {"tasks_due"}),
@@ -174,9 +178,11 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
 KEPT: dict[str, tuple[Call, set[str]]] = {
     "submit": (
         lambda fetch: submit.submit(
-            fetch, [Submission([NewTask(id=IDS[0], type="a", payload="{}")], IdempotencyKey("k", b""))]
+            fetch,
+            [Submission([NewTask(id=IDS[0], type="a", payload="{}")], IdempotencyKey("k", b""))],
+            Eager(["tasks.medium"], 2.0, published=[1, 2, 3]),
         ),
-        {"idempotency_keys_pkey"},
+        {"idempotency_keys_pkey", "outbox_rows_pkey"},
     ),
     "claims.claim": (
         lambda fetch: claims.claim(fetch, [TaskRef(task_id, 1) for task_id in IDS], worker="w", claim_id=IDS[0]),
@@ -187,23 +193,30 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
         {"tasks_pkey"},
     ),
     "outbox.lock_batch": (
-        lambda fetch: outbox.lock_batch(fetch, limit=500, cursors={"tasks.low": 0, "tasks.high": 10}),
+        lambda fetch: outbox.lock_batch(fetch, rows=500, tasks=500, cursors={"tasks.low": 0, "tasks.high": 10}),
         {"outbox_unpublished"},
     ),
     "outbox.first_waiting": (outbox.first_waiting, {"outbox_unpublished"}),
     "outbox.move_to_end": (
         lambda fetch: outbox.move_to_end(fetch, {"tasks.low": 1_000, "tasks.high": 10}, limit=5_000),
-        {"outbox_unpublished", "outbox_pkey"},
+        {"outbox_unpublished", "outbox_rows_pkey"},
     ),
-    "outbox.delete": (lambda fetch: outbox.delete(fetch, list(range(1, 501))), {"outbox_pkey"}),
+    "outbox.delete": (lambda fetch: outbox.delete(fetch, list(range(1, 501))), {"outbox_rows_pkey"}),
+    "outbox.keep": (lambda fetch: outbox.keep(fetch, 1, [TaskRef(IDS[0], 1)]), {"outbox_rows_pkey"}),
+    "eager_rows.delete": (lambda fetch: eager_rows.delete(fetch, list(range(1, 101))), {"outbox_rows_pkey"}),
+    "eager_rows.hand_over": (lambda fetch: eager_rows.hand_over(fetch, list(range(1, 101))), {"outbox_rows_pkey"}),
+    "eager_rows.adopt": (
+        lambda fetch: eager_rows.adopt(fetch, lapsed_within_seconds=60, limit=1_000),
+        {"outbox_eager", "outbox_rows_pkey"},
+    ),
     "outbox.count_failures": (
         lambda fetch: outbox.count_failures(fetch, {1: "no", 2: "no"}, max_attempts=10),
-        {"outbox_pkey"},
+        {"outbox_rows_pkey"},
     ),
 }
 """Statements that are sent through a ``DatabaseConnection``."""
 
-PRIMARY_KEYS = {"tasks_pkey", "outbox_pkey", "idempotency_keys_pkey"}
+PRIMARY_KEYS = {"tasks_pkey", "outbox_rows_pkey", "idempotency_keys_pkey"}
 SMALL = {"claims", "workers", "queue_statistics"}
 
 
@@ -317,7 +330,9 @@ async def test_plan_that_is_kept_uses_its_index(name: str, plans_settings: Setti
 
 async def test_relay_reads_by_its_own_index_although_its_plan_is_of_an_empty_outbox(plans_settings: Settings) -> None:
     call, _ = KEPT["outbox.lock_batch"]
-    found = await explain_kept(plans_settings, call, first="TRUNCATE aftercommit.outbox; ANALYZE aftercommit.outbox")
+    found = await explain_kept(
+        plans_settings, call, first="TRUNCATE aftercommit.outbox_rows; ANALYZE aftercommit.outbox"
+    )
     assert {node["Index Name"] for node in found if "Index Name" in node} == {"outbox_unpublished"}
 
 

@@ -66,8 +66,8 @@ async def test_task_that_may_have_taken_its_workers_down_runs_apart(
         error=error,
     )
     await service.query(
-        "INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch)"
-        " SELECT 'tasks.medium', id, 2 FROM aftercommit.tasks"
+        "INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches)"
+        " SELECT 'tasks.medium', ARRAY[id], ARRAY[2] FROM aftercommit.tasks"
     )
     there = (await api.get(plain["id"], wait=30))["result"]
     assert (there != here) is is_apart

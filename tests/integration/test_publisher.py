@@ -102,14 +102,15 @@ async def test_broker_that_is_away_is_to_blame_and_no_message(service: Service, 
 async def test_row_that_the_broker_never_takes_is_parked_with_its_reason_and_holds_nobody_up(service: Service) -> None:
     api = await service.api()
     await service.query(
-        "INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) VALUES (repeat('x', 300), :id, 1)",
+        "INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches)"
+        " VALUES (repeat('x', 300), ARRAY[CAST(:id AS uuid)], '{1}')",
         id="0199a3c5-7e4b-7c11-9a55-0d9f4c5be7aa",
     )
     tasks = await api.submit_batch([{"type": "echo"} for _ in range(20)])
     await service.relay()
     await service.worker()
     assert (await api.get(tasks[-1]["id"], wait=30))["status"] == "succeeded"
-    await service.until("SELECT count(*) = 1 FROM aftercommit.outbox WHERE failed_at IS NOT NULL")
+    await service.until("SELECT count(*) = 1 FROM aftercommit.outbox_rows WHERE failed_at IS NOT NULL")
     _, outbox = await api.call("GET", "/v1/outbox")
     assert "AMQP cannot carry it" in outbox["failed_rows"][0]["last_error"]
 
@@ -119,15 +120,15 @@ async def test_row_for_an_exchange_that_vanished_waits_for_it_or_is_parked(servi
     api = await service.api()
     await service.relay(outbox_max_attempts=3)
     first = await api.submit("echo", priority="high")
-    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)")
     vhost = service.settings.rabbitmq_url.rsplit("/", 1)[1]
     servers.rabbitmq.management.call("DELETE", f"/api/exchanges/{vhost}/tasks.retry.1")
     await service.query(
-        "INSERT INTO aftercommit.outbox (work_queue, delay_seconds, task_id, dispatch)"
-        " SELECT 'tasks.high', 1, CAST(:id AS uuid), 1 FROM generate_series(1, 10)",
+        "INSERT INTO aftercommit.outbox_rows (work_queue, delay_seconds, task_ids, dispatches)"
+        " SELECT 'tasks.high', 1, ARRAY[CAST(:id AS uuid)], '{1}'::int[] FROM generate_series(1, 10)",
         id=first["id"],
     )
     beside = await api.submit("echo", priority="low")
     await service.worker()
     assert (await api.get(beside["id"], wait=30))["status"] == "succeeded"
-    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
@@ -55,7 +56,7 @@ async def api(service: Service) -> Api:
 
 
 async def wait_until_sent(service: Service) -> None:
-    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)")
 
 
 async def test_tasks_whose_messages_were_wiped_are_sent_again(api: Api, service: Service, servers: Servers) -> None:
@@ -127,10 +128,14 @@ async def test_look_at_a_backlog_is_bounded_and_goes_on_where_it_stopped(
     # The first look learns that the queue is empty, the third comes to the lost one.
     for _ in range(3):
         await reconciler.run_once()
-    assert await service.query("SELECT id FROM aftercommit.outbox") == []
+    assert await service.query("SELECT id FROM aftercommit.outbox_rows") == []
     await reconciler.run_once()
-    assert [row.task_id for row in await service.query("SELECT task_id FROM aftercommit.outbox")] == [lost]
+    assert await in_outbox(service) == [lost]
     assert max(looks) == 100
+
+
+async def in_outbox(service: Service) -> list[UUID]:
+    return [row.id for row in await service.query("SELECT unnest(task_ids) AS id FROM aftercommit.outbox_rows")]
 
 
 def counted(find: Any, looks: list[int]) -> Any:
@@ -148,7 +153,7 @@ async def test_id_that_a_fast_clock_made_is_looked_at_too(service: Service, reco
     await add_tasks(service, [lost], Status.QUEUED, sent_seconds_ago=600)
     for _ in range(2):
         await reconciler.run_once()
-    assert [row.task_id for row in await service.query("SELECT task_id FROM aftercommit.outbox")] == [lost]
+    assert await in_outbox(service) == [lost]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,7 @@ async def test_message_that_a_living_worker_may_still_hold_is_not_sent_again(
     await add_tasks(service, ids(1, seconds_ago=600), Status.QUEUED, sent_seconds_ago=600)
     for _ in range(2):
         await reconciler.run_once()
-    assert len(await service.query("SELECT id FROM aftercommit.outbox")) == resent
+    assert len(await in_outbox(service)) == resent
 
 
 @pytest.mark.parametrize(
@@ -181,12 +186,12 @@ async def test_row_in_the_outbox_limits_what_is_sent_again(
     await service.declare()
     await add_tasks(service, ids(1, seconds_ago=600), Status.QUEUED, sent_seconds_ago=600)
     await service.query(
-        "INSERT INTO aftercommit.outbox (work_queue, delay_seconds, dead_reason, task_id, dispatch, created_at)"
-        f" VALUES ({row}, gen_random_uuid(), 1, now() - interval '20 minutes')"
+        "INSERT INTO aftercommit.outbox_rows (work_queue, delay_seconds, dead_reason, task_ids, dispatches, created_at)"
+        f" VALUES ({row}, ARRAY[gen_random_uuid()], ARRAY[1], now() - interval '20 minutes')"
     )
     for _ in range(2):
         await reconciler.run_once()
-    assert len(await service.query("SELECT id FROM aftercommit.outbox")) == 1 + resent
+    assert len(await in_outbox(service)) == 1 + resent
 
 
 async def test_locked_task_holds_up_nobody(service: Service, reconciler: Reconciler) -> None:
@@ -198,4 +203,4 @@ async def test_locked_task_holds_up_nobody(service: Service, reconciler: Reconci
         async with asyncio.timeout(10):
             for _ in range(2):
                 await reconciler.run_once()
-        assert {row.task_id for row in await service.query("SELECT task_id FROM aftercommit.outbox")} == set(others)
+        assert set(await in_outbox(service)) == set(others)

@@ -89,7 +89,7 @@ async def test_task_fails_when_its_last_attempt_is_lost(api: Api, service: Servi
     await lose(service)
     failed = await api.get(task["id"], wait=30)
     assert (failed["status"], failed["error"]["type"]) == ("failed", "WorkerLost")
-    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)")
     assert (await api.call("GET", "/v1/queues"))[1]["dead_letters"] == 1
 
 

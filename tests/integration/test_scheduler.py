@@ -38,7 +38,7 @@ async def test_locked_task_holds_up_nobody_and_is_not_asked_for_without_a_pause(
         assert {row.id for row in await service.query(ENQUEUED)} == set(others)
     await scheduler.run_once()
     assert len(await service.query(ENQUEUED)) == 20
-    assert len(await service.query("SELECT id FROM aftercommit.outbox")) == 20
+    assert len(await service.query("SELECT unnest(task_ids) FROM aftercommit.outbox_rows")) == 20
 
 
 async def test_next_round_comes_when_the_next_task_falls_due(service: Service, scheduler: Scheduler) -> None:

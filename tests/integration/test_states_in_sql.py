@@ -92,7 +92,7 @@ async def test_statement_draws_the_design_s_arrow_or_none(name: str, service: Se
                 check_kept_invariants(after)
             else:
                 assert after == before, source
-                assert await service.query("SELECT id FROM aftercommit.outbox") == [], source
+                assert await service.query("SELECT id FROM aftercommit.outbox_rows") == [], source
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,8 @@ async def test_retention_deletes_none_but_final_tasks_of_its_kind(kind: Kind, se
 
 async def the_only_task(service: Service, status: Status, **fields: Any) -> UUID:
     await service.query(
-        "TRUNCATE aftercommit.tasks, aftercommit.attempts, aftercommit.outbox, aftercommit.claims, aftercommit.workers"
+        "TRUNCATE aftercommit.tasks, aftercommit.attempts, aftercommit.outbox_rows, aftercommit.claims,"
+        " aftercommit.workers"
     )
     (task_id,) = ids(1)
     await add_tasks(service, [task_id], status, **fields)

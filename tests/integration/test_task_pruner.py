@@ -187,8 +187,9 @@ async def test_message_of_a_deleted_task_is_stale(service: Service, make_pruner:
     await add_tasks(service, deleted[:1], Status.SUCCEEDED, finished_seconds_ago=100 * DAY)
     await add_tasks(service, deleted[1:], Status.FAILED, finished_seconds_ago=100 * DAY)
     await service.query(
-        "INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch, dead_reason)"
-        " SELECT 'tasks.medium', id, 1, CASE status WHEN 'failed' THEN 'no luck' END FROM aftercommit.tasks"
+        "INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches, dead_reason)"
+        " SELECT 'tasks.medium', ARRAY[id], ARRAY[1], CASE status WHEN 'failed' THEN 'no luck' END"
+        " FROM aftercommit.tasks"
     )
     await run_to_the_end(make_pruner())
     assert await left(service) == set()

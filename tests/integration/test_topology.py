@@ -82,9 +82,9 @@ async def test_dead_letters_of_another_length_are_used_as_they_are(
     await declare(connection, DEAD_LETTERS, {"x-queue-type": "quorum", "x-overflow": "drop-head", "x-max-length": 10})
     await service.relay()
     await service.query(
-        "INSERT INTO aftercommit.outbox (work_queue, dead_reason, body) VALUES ('tasks.high', 'why', 'body')"
+        "INSERT INTO aftercommit.outbox_rows (work_queue, dead_reason, body) VALUES ('tasks.high', 'why', 'body')"
     )
-    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox)")
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)")
     assert await depth(connection, DEAD_LETTERS) == 1
 
 
@@ -115,7 +115,7 @@ async def assert_only_high_is_stopped(service: Service) -> str:
     found = {queue["name"]: queue for queue in answer["queues"]}
     assert [name for name, queue in found.items() if queue["problem"] is not None] == ["tasks.high"]
     assert list(answer["problems"]) == ["tasks.high"]
-    (row,) = await service.query("SELECT max(attempts) FROM aftercommit.outbox")
+    (row,) = await service.query("SELECT max(attempts) FROM aftercommit.outbox_rows")
     assert row[0] == 0
     return str(found["tasks.high"]["problem"])
 
@@ -160,7 +160,7 @@ async def test_exchange_of_another_type_stops_only_the_retries_of_its_delay(
     await service.worker()
     api = await service.api()
     waiting = await api.submit("test.fail_until", payload={"attempt": 2})
-    await service.until("SELECT EXISTS (SELECT FROM aftercommit.outbox WHERE delay_seconds = 1)")
+    await service.until("SELECT EXISTS (SELECT FROM aftercommit.outbox_rows WHERE delay_seconds = 1)")
     task = await api.submit("echo")
     assert (await api.get(task["id"], wait=30))["status"] == "succeeded"
     assert (await api.get(waiting["id"]))["status"] == "retrying"
@@ -175,7 +175,9 @@ async def test_queue_is_used_again_when_it_was_put_right(
     api = await service.api()
     task = await api.submit("echo", priority="high")
     other = await api.submit("echo", priority="low")
-    await service.until(f"SELECT NOT EXISTS (SELECT FROM aftercommit.outbox WHERE task_id = '{other['id']}')")
+    await service.until(
+        f"SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows WHERE '{other['id']}' = ANY (task_ids))"
+    )
     async with connection.channel() as channel:
         await channel.queue_delete("tasks.high")
     await service.worker()

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from aftercommit.core.settings import Settings
-from tests.integration.service import Service
+from aftercommit.devstack.ports import free_port
+from tests.integration.service import Api, Service
 
 ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 40
@@ -48,7 +50,7 @@ def old_code(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def old_role(module: str, code: Path, settings: Settings) -> AsyncIterator[Process]:
+async def old_role(module: str, code: Path, settings: Settings, **extra: str) -> AsyncIterator[Process]:
     """The process of a role, run from ``code``; ended in order."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -61,6 +63,7 @@ async def old_role(module: str, code: Path, settings: Settings) -> AsyncIterator
         "RETRY_DELAYS_SECONDS": "1,2",
         "WORKER_MODULES": "tests.integration.handlers",
         "WORKER_SHUTDOWN_SECONDS": "1",
+        **extra,
     }
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, cwd=code, env=environment)
     try:
@@ -75,30 +78,60 @@ async def old_role(module: str, code: Path, settings: Settings) -> AsyncIterator
 async def test_previous_release_works_on_the_new_schema_and_hands_over_to_this_one(
     service: Service, settings: Settings, old_code: Path
 ) -> None:
-    api = await service.api()
+    port = free_port()
     await service.declare()
     async with (
+        old_role("app.api.run", old_code, settings, API_PORT=str(port)),
         old_role("app.maintenance.run", old_code, settings),
-        old_role("app.outbox.run", old_code, settings),
+        old_role("app.outbox.run", old_code, settings) as relay,
         old_role("app.workers.run", old_code, settings) as worker,
+        aiohttp.ClientSession() as session,
     ):
-        plain = await api.submit("echo", payload={"n": 1}, priority="high")
-        retried = await api.submit("test.fail_until", payload={"attempt": 2})
-        scheduled = await api.submit("test.fail_until", payload={"attempt": 2, "after": 0.5})
-        failed = await api.submit("test.fail_for_good")
-        for task, status in (
-            (plain, "succeeded"),
-            (retried, "succeeded"),
-            (scheduled, "succeeded"),
-            (failed, "failed"),
-        ):
-            assert (await api.get(task["id"], wait=30))["status"] == status
+        old_api = Api(f"http://127.0.0.1:{port}", session)
+        await until_up(old_api)
+        await run_one_of_each(old_api)
+        # As documents/how-to/deploy-upgrade.md orders it: relays first, since they alone read what both releases write.
+        await stop(relay)
+        await service.relay()
+        await run_one_of_each(old_api)
+        api = await service.api()
+        await run_one_of_each(api)
         cut_short = await api.submit("test.sleep", payload={"seconds": 3}, max_retries=0)
         await service.until("SELECT status = 'running' FROM aftercommit.tasks WHERE id = :id", id=cut_short["id"])
         # A rolling deploy: the old worker releases what it cannot finish, a new one runs it.
-        worker.terminate()
-        await asyncio.wait_for(worker.wait(), STOP_SECONDS)
-        assert worker.returncode == 0
+        await stop(worker)
         await service.worker()
         done = await api.get(cut_short["id"], wait=30)
         assert (done["status"], done["attempt"]) == ("succeeded", 2)
+
+
+async def run_one_of_each(api: Api) -> None:
+    """Tasks that succeed at once, after a retry through RabbitMQ, after one through the scheduler, and never."""
+    plain = await api.submit("echo", payload={"n": 1}, priority="high")
+    retried = await api.submit("test.fail_until", payload={"attempt": 2})
+    scheduled = await api.submit("test.fail_until", payload={"attempt": 2, "after": 0.5})
+    failed = await api.submit("test.fail_for_good")
+    for task, status in (
+        (plain, "succeeded"),
+        (retried, "succeeded"),
+        (scheduled, "succeeded"),
+        (failed, "failed"),
+    ):
+        assert (await api.get(task["id"], wait=30))["status"] == status
+
+
+async def until_up(api: Api) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                if (await api.call("GET", "/readyz"))[0] == 200:
+                    return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.1)
+
+
+async def stop(process: Process) -> None:
+    process.terminate()
+    await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    assert process.returncode == 0

@@ -135,7 +135,7 @@ async def test_high_priority_starts_at_once_although_thousands_wait_below(api: A
 async def test_weights_share_the_slots_when_all_queues_have_work(api: Api, service: Service) -> None:
     tasks = [{"type": "test.sleep", "priority": priority} for priority in ("low", "medium", "high") for _ in range(300)]
     await api.submit_batch(tasks)
-    await service.until("SELECT count(*) = 0 FROM aftercommit.outbox")
+    await service.until("SELECT count(*) = 0 FROM aftercommit.outbox_rows")
     await service.worker(worker_queues=((HIGH, 6), (MEDIUM, 3), (LOW, 1)), worker_concurrency=1, worker_prefetch=300)
     await service.until_idle()
     # Among the first 300 starts each queue has its share; the very first may come before all lanes are filled.
@@ -156,7 +156,7 @@ async def test_full_worker_hands_back_what_an_idle_one_can_run(api: Api, service
     await api.submit_batch([{"type": "test.sleep", "payload": {"seconds": 600}} for _ in range(2)])
     await service.until("SELECT count(*) = 2 FROM aftercommit.tasks WHERE status = 'running'")
     await api.submit_batch([{"type": "echo"} for _ in range(50)])
-    await service.until("SELECT count(*) = 0 FROM aftercommit.outbox")
+    await service.until("SELECT count(*) = 0 FROM aftercommit.outbox_rows")
     await service.worker(worker_concurrency=2)
     await service.until("SELECT count(*) = 50 FROM aftercommit.tasks WHERE status = 'succeeded'", seconds=6)
     await finish_long_tasks(api, service)
@@ -216,8 +216,8 @@ async def test_second_message_for_a_dispatch_is_stale(api: Api, service: Service
     task = await end(api, "echo")
     await worker.stop()
     await service.query(
-        "INSERT INTO aftercommit.outbox (work_queue, task_id, dispatch) "
-        " SELECT 'tasks.medium', id, 1 FROM aftercommit.tasks, generate_series(1, 3)"
+        "INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches)"
+        " SELECT 'tasks.medium', ARRAY[id], ARRAY[1] FROM aftercommit.tasks, generate_series(1, 3)"
     )
     await service.worker()
     await end(api, "echo")
@@ -266,7 +266,7 @@ async def test_malformed_message_is_dead_lettered_with_its_reason(api: Api, serv
     underlay = await channel.get_underlay_channel()
     await underlay.basic_publish(body, routing_key="tasks.high")
     assert (await end(api, "echo", priority="high"))["status"] == "succeeded"
-    await service.until("SELECT count(*) = 0 FROM aftercommit.outbox")
+    await service.until("SELECT count(*) = 0 FROM aftercommit.outbox_rows")
     dead = await channel.get_queue("tasks.dlq")
     letter = await dead.get(timeout=10, fail=False)
     while letter is None:

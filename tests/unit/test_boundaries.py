@@ -13,6 +13,8 @@ from tests.faults.boundaries import BOUNDARIES, Boundary, Call, IsDue
 from tests.faults.crashing import owner_of
 from tests.role_settings import ROLES
 
+SYNCHRONOUS = (boundaries.before_report, boundaries.before_call)
+
 
 class Died(BaseException):
     """Instead of SIGKILL."""
@@ -35,7 +37,7 @@ def due() -> bool:
 def test_function_at_the_boundary_exists_and_is_of_the_kind_that_is_wrapped(boundary: Boundary) -> None:
     function = getattr(owner_of(boundary), boundary.name)
     assert boundary.role in ROLES
-    assert inspect.iscoroutinefunction(function) != (boundary.wrap is boundaries.before_report)
+    assert inspect.iscoroutinefunction(function) != (boundary.wrap in SYNCHRONOUS)
     assert 1 <= boundary.smallest_nth <= boundary.largest_nth
 
 

@@ -16,12 +16,20 @@ def row(number: int, **changes: Any) -> OutboxRow:
         "destination": "tasks.high",
         "work_queue": "tasks.high",
         "delay_seconds": None,
-        "task_id": UUID(int=number),
-        "dispatch": 1,
+        "task_ids": [UUID(int=number)],
+        "dispatches": [1],
         "dead_reason": None,
         "body": None,
     }
     return OutboxRow(**fields | changes)
+
+
+def many(number: int, size: int, **changes: Any) -> OutboxRow:
+    ids = [UUID(int=number * 1_000 + index) for index in range(size)]
+    return row(number, task_ids=ids, dispatches=[1] * size, **changes)
+
+
+SIZES = st.integers(1, 7)
 
 
 def test_each_row_has_its_message_when_messages_are_not_shared() -> None:
@@ -64,7 +72,7 @@ def test_higher_priorities_come_first_and_dead_letters_last() -> None:
 def test_dead_letters_are_never_shared_and_keep_a_foreign_body() -> None:
     rows = [
         row(1, dead_reason="failed", destination="tasks.dlq"),
-        row(2, dead_reason="malformed", destination="tasks.dlq", task_id=None, dispatch=None, body=b"\xff"),
+        row(2, dead_reason="malformed", destination="tasks.dlq", task_ids=None, dispatches=None, body=b"\xff"),
     ]
     own, foreign = pack(rows, share=lambda *_: 10)
     assert own.message.headers[message.REASON_HEADER] == "failed"
@@ -72,18 +80,44 @@ def test_dead_letters_are_never_shared_and_keep_a_foreign_body() -> None:
     assert (foreign.message.body, foreign.row_ids, foreign.destination) == (b"\xff", (2,), "tasks.dlq")
 
 
+def test_row_of_many_tasks_is_split_and_shares_its_last_message_with_the_next_row() -> None:
+    rows = [many(1, 5), many(2, 2)]
+    parcels = pack(rows, share=lambda *_: 3)
+    assert [parcel.row_ids for parcel in parcels] == [(1,), (1, 2), (2,)]
+    assert [len(parcel.refs) for parcel in parcels] == [3, 3, 1]
+
+
+def test_share_is_asked_for_with_the_number_of_tasks_that_wait() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def share(work_queue: str, waiting: int) -> int:
+        asked.append((work_queue, waiting))
+        return 100
+
+    pack([many(1, 5), many(2, 2)], share=share)
+    assert asked == [("tasks.high", 7)]
+
+
 @given(
-    st.lists(st.tuples(st.sampled_from(["a.high", "b.low"]), st.sampled_from([None, 5]), st.booleans())),
+    st.lists(st.tuples(st.sampled_from(["a.high", "b.low"]), st.sampled_from([None, 5]), st.booleans(), SIZES)),
     st.integers(1, 5),
 )
-def test_every_row_is_in_exactly_one_parcel(kinds: list[tuple[str, int | None, bool]], share: int) -> None:
+def test_every_task_is_in_exactly_one_parcel_that_names_its_row(
+    kinds: list[tuple[str, int | None, bool, int]], share: int
+) -> None:
     rows = [
-        row(number, work_queue=work_queue, delay_seconds=delay, dead_reason="dead" if dead else None)
-        for number, (work_queue, delay, dead) in enumerate(kinds)
+        many(number, size, work_queue=work_queue, delay_seconds=delay, dead_reason="dead" if dead else None)
+        for number, (work_queue, delay, dead, size) in enumerate(kinds)
     ]
     parcels = pack(rows, share=lambda *_: share)
-    assert sorted(row_id for parcel in parcels for row_id in parcel.row_ids) == list(range(len(rows)))
-    assert all(len(parcel.row_ids) <= share for parcel in parcels)
+    packed = [ref for parcel in parcels for ref in parcel.refs]
+    assert sorted(packed) == sorted(ref for row in rows for ref in row.refs())
+    assert all(len(parcel.refs) <= share for parcel in parcels)
+    rows_of = {ref: row.id for row in rows for ref in row.refs()}
+    for parcel in parcels:
+        assert set(parcel.row_ids) == {rows_of[ref] for ref in parcel.refs}
+        assert message.decode(parcel.message.body) == parcel.refs
+    assert len({parcel.message.message_id for parcel in parcels}) == len(parcels)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,7 @@ from aftercommit.server.api.queue_overview import QueueOverview
 from aftercommit.server.api.readiness import Readiness
 from aftercommit.server.api.schemas import BatchIn, CompletionIn, RequeueIn
 from aftercommit.server.api.shared_answer import SharedAnswer
-from aftercommit.server.submission.group_commit import GroupCommit, QueueLimits
-from aftercommit.server.submission.submitter import Submitter
+from aftercommit.server.submission.service import submission
 from aftercommit.server.submission.task_input import TaskIn
 
 DESCRIPTION = """Commit a task; it will run. Errors are RFC 9457 problems: branch on `code`, show `detail`."""
@@ -67,7 +66,6 @@ async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[D
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-api")
     inspector = Inspector(connection)
     readiness = Readiness(connection=connect(), inspector=inspector)
-    group_commit = GroupCommit(connect, notifier, limits=_queue_limits(settings))
     overview = QueueOverview(
         work_queues=[str(work_queue) for work_queue in settings.work_queues],
         database=database,
@@ -76,36 +74,28 @@ async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[D
         management=_management(settings),
         readiness=readiness,
     )
-    dependencies = Dependencies(
-        settings=settings,
-        database=database,
-        outbox_notifier=notifier,
-        submitter=Submitter(settings=settings, database=database, group_commit=group_commit),
-        waiters=CompletionWaiters(database),
-        readiness=readiness,
-        queues=SharedAnswer(overview.read),
-    )
+    waiters, queues = CompletionWaiters(database), SharedAnswer(overview.read)
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        for service in (notifier, dependencies.waiters, readiness, outage_log):
+        for service in (notifier, waiters, readiness, outage_log):
             group.create_task(service.run(stopping))
         try:
-            yield dependencies
+            async with submission(settings, database=database, connect=connect, notifier=notifier) as submitter:
+                yield Dependencies(
+                    settings=settings,
+                    database=database,
+                    outbox_notifier=notifier,
+                    submitter=submitter,
+                    waiters=waiters,
+                    readiness=readiness,
+                    queues=queues,
+                )
         finally:
-            await group_commit.close()
-            await dependencies.queues.close()
+            await queues.close()
             await overview.close()
             stopping.set()
     await connection.close()
     await database.close()
-
-
-def _queue_limits(settings: Settings) -> QueueLimits:
-    return QueueLimits(
-        max_tasks=settings.submit_queue_tasks,
-        max_bytes=settings.submit_queue_bytes,
-        wait_seconds=settings.submit_wait_seconds,
-    )
 
 
 def _management(settings: Settings) -> Management | None:

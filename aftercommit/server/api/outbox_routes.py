@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from aftercommit.db import outbox
+from aftercommit.db import outbox_counts
 from aftercommit.server.api.body import documented, json_body
 from aftercommit.server.api.dependencies import Injected
 from aftercommit.server.api.problems import BODY_ERRORS, responses
@@ -23,10 +23,10 @@ class OutboxQuery(BaseModel):
 
 @router.get("", responses=responses())
 async def get_outbox(query: Annotated[OutboxQuery, Query()], dependencies: Injected) -> OutboxOut:
-    """How many rows wait and how long, and the rows that were parked as FAILED because no queue takes them."""
+    """How many tasks wait and how long, and the rows that were parked as FAILED because no queue takes them."""
     async with dependencies.database.transaction() as fetch:
-        counts = await outbox.count(fetch)
-        parked = await outbox.list_failed(fetch, after=query.after, limit=query.limit)
+        counts = await outbox_counts.count(fetch)
+        parked = await outbox_counts.list_failed(fetch, after=query.after, limit=query.limit)
     return OutboxOut(
         unpublished=counts["unpublished"],
         oldest_age_seconds=counts["oldest_age_seconds"],
@@ -38,6 +38,6 @@ async def get_outbox(query: Annotated[OutboxQuery, Query()], dependencies: Injec
 @router.post("/requeue", responses=responses(*BODY_ERRORS), openapi_extra=documented(RequeueIn))
 async def requeue(wanted: Annotated[RequeueIn, Depends(json_body(RequeueIn))], dependencies: Injected) -> RequeuedOut:
     """Give parked rows to the relay again, with all their attempts before them."""
-    requeued = await outbox.requeue(dependencies.database.fetch, wanted.ids)
+    requeued = await outbox_counts.requeue(dependencies.database.fetch, wanted.ids)
     dependencies.outbox_notifier.send()
     return RequeuedOut(requeued=requeued)

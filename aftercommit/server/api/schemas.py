@@ -177,7 +177,7 @@ class OutboxRowOut(Output):
     id: int = Field(examples=[17])
     destination: str = Field(description="The RabbitMQ queue it is to go to first", examples=["tasks.retry.high.30"])
     work_queue: str = Field(examples=["tasks.high"])
-    task_id: UUID | None = Field(description="null: a message that was not one of ours, on its way to tasks.dlq")
+    task_ids: list[UUID] = Field(description="Empty: a message that was not one of ours, on its way to tasks.dlq")
     attempts: int = Field(description="How often it came back", examples=[10])
     last_error: str | None = Field(examples=["no queue takes it: NO_ROUTE"])
     created_at: datetime
@@ -185,14 +185,14 @@ class OutboxRowOut(Output):
 
 
 class OutboxOut(Output):
-    unpublished: int = Field(description="Rows that wait for the relay", examples=[0])
+    unpublished: int = Field(description="Tasks that wait for the relay", examples=[0])
     oldest_age_seconds: float | None = Field(description="null when none waits", examples=[0.4])
-    failed: int = Field(description="Parked rows", examples=[0])
+    failed: int = Field(description="Tasks in parked rows", examples=[0])
     failed_rows: list[OutboxRowOut] = Field(description="Parked rows, oldest first")
 
 
 class RequeuedOut(Output):
-    requeued: int = Field(description="How many rows were parked and wait again", examples=[2])
+    requeued: int = Field(description="How many tasks were parked and wait again", examples=[2])
 
 
 class ReadyOut(Output):

@@ -1,4 +1,4 @@
-"""Which outbox rows share a message. Pure."""
+"""How the tasks of outbox rows are put into messages. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,24 @@ from aftercommit.core.task_ref import TaskRef
 from aftercommit.db.outbox import OutboxRow
 
 _RANKS: Final = {str(priority): rank for rank, priority in enumerate(Priority)}
+RANKS: Final = len(_RANKS) + 1
+"""How many places there are in the order of publishing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A message, and the outbox rows to delete once it is confirmed; all have one destination."""
+    """A message with its tasks, and the outbox rows that they come from; all have one destination. A row may be spread
+    over several parcels."""
 
     message: Message
     destination: str
     row_ids: tuple[int, ...]
+    refs: Sequence[TaskRef]
+
+    @property
+    def tasks(self) -> int:
+        """How many; a message that is not one of ours counts as one."""
+        return len(self.refs) or 1
 
 
 MESSAGE_SECONDS: Final = 0.1
@@ -39,15 +48,15 @@ def pack(rows: Sequence[OutboxRow], *, share: Share) -> list[Parcel]:
     Higher priorities come first and dead letters last: the broker takes them in this order.
     """
     shared: dict[tuple[str, int | None], list[OutboxRow]] = {}
-    parcels: list[Parcel] = []
     dead_letters: list[Parcel] = []
     for row in rows:
         if row.dead_reason is not None:
-            dead_letters.append(_dead_letter(row, row.dead_reason))
+            dead_letters += _dead_letters(row, row.dead_reason)
         else:
             shared.setdefault((row.work_queue, row.delay_seconds), []).append(row)
-    for (work_queue, _), group in sorted(shared.items(), key=lambda item: _rank(item[0][0])):
-        parcels.extend(_enqueue(chunk) for chunk in _chunks(group, share(work_queue, len(group))))
+    parcels: list[Parcel] = []
+    for (work_queue, _), group in sorted(shared.items(), key=lambda item: rank(item[0][0])):
+        parcels += _enqueue(group, share(work_queue, sum(len(row.task_ids or ()) for row in group)))
     return parcels + dead_letters
 
 
@@ -60,28 +69,43 @@ def tasks_per_message(waiting: int, *, task_seconds: float | None, largest: int)
     return max(1, int(min(by_work, waiting // LEAST_MESSAGES, largest)))
 
 
-def _rank(work_queue: str) -> int:
+def rank(work_queue: str) -> int:
     """Place in the order of publishing. A name that is no work queue's goes last; the broker returns it."""
     return _RANKS.get(work_queue.rpartition(".")[2], len(_RANKS))
 
 
-def _dead_letter(row: OutboxRow, reason: str) -> Parcel:
-    body = row.body if row.body is not None else message.encode(_refs([row]))
-    letter = message.dead_letter(str(row.id), work_queue=row.work_queue, reason=reason, body=body)
-    return Parcel(letter, row.destination, (row.id,))
+def _dead_letters(row: OutboxRow, reason: str) -> Iterator[Parcel]:
+    if row.body is not None:
+        bodies: list[tuple[bytes, list[TaskRef]]] = [(row.body, [])]
+    else:
+        bodies = [(message.encode([ref]), [ref]) for ref in row.refs()]
+    for number, (body, refs) in enumerate(bodies):
+        letter = message.dead_letter(f"{row.id}.{number}", work_queue=row.work_queue, reason=reason, body=body)
+        yield Parcel(letter, row.destination, (row.id,), refs)
 
 
-def _enqueue(rows: Sequence[OutboxRow]) -> Parcel:
+def _enqueue(rows: Sequence[OutboxRow], size: int) -> Iterator[Parcel]:
     first = rows[0]
-    packed = message.enqueue(
-        str(first.id), work_queue=first.work_queue, refs=_refs(rows), delay_seconds=first.delay_seconds
-    )
-    return Parcel(packed, first.destination, tuple(row.id for row in rows))
+    for number, (row_ids, refs) in enumerate(_chunks(rows, size)):
+        packed = message.enqueue(
+            f"{first.id}.{number}", work_queue=first.work_queue, refs=refs, delay_seconds=first.delay_seconds
+        )
+        yield Parcel(packed, first.destination, row_ids, refs)
 
 
-def _refs(rows: Iterable[OutboxRow]) -> list[TaskRef]:
-    return [TaskRef(row.task_id, row.dispatch) for row in rows if row.task_id is not None and row.dispatch is not None]
-
-
-def _chunks(rows: Sequence[OutboxRow], size: int) -> Iterator[Sequence[OutboxRow]]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+def _chunks(rows: Iterable[OutboxRow], size: int) -> Iterator[tuple[tuple[int, ...], list[TaskRef]]]:
+    """Runs of ``size`` references, each with the ids of the rows that they stand in."""
+    row_ids: list[int] = []
+    refs: list[TaskRef] = []
+    for row in rows:
+        waiting, taken = row.refs(), 0
+        while taken < len(waiting):
+            more = waiting[taken : taken + size - len(refs)]
+            row_ids.append(row.id)
+            refs += more
+            taken += len(more)
+            if len(refs) == size:
+                yield tuple(row_ids), refs
+                row_ids, refs = [], []
+    if refs:
+        yield tuple(row_ids), refs

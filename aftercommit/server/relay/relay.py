@@ -6,8 +6,10 @@ message, which dies at the claim.
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -17,6 +19,7 @@ from aftercommit.core.errors import BrokerUnavailable, DatabaseTimeout
 from aftercommit.db import outbox
 from aftercommit.db.database import DatabaseConnection, Fetch
 from aftercommit.db.outbox import OutboxRow
+from aftercommit.server.relay.adoption import Adoption
 from aftercommit.server.relay.backoff import Backoffs
 from aftercommit.server.relay.grouping import pack
 from aftercommit.server.relay.read_cursors import ReadCursors
@@ -25,6 +28,15 @@ from aftercommit.server.relay.straggler_sweep import move_stragglers, rest_secon
 from aftercommit.server.relay.task_durations import TaskDurations
 
 log = structlog.get_logger(__name__)
+
+FEWEST_ROWS: Final = 10
+"""What a round locks of each destination at least. Its rows may be smaller than those of the round before."""
+
+
+def rows_for(tasks: int, *, seen_rows: int, seen_tasks: int) -> int:
+    """How many rows make up about ``tasks`` tasks, if they are as large as those that were seen."""
+    rows = tasks if not seen_tasks else math.ceil(tasks * seen_rows / seen_tasks)
+    return min(max(rows, FEWEST_ROWS), tasks)
 
 
 class Relay:
@@ -61,7 +73,10 @@ class Relay:
         """Set when there may be rows to relay."""
 
         self.totals: Counter[str] = Counter()
-        """Rows by fate since the start."""
+        """Tasks by fate since the start."""
+
+        self._rows_at_once = batch_size
+        self._adoption = Adoption(interval_seconds=poll_seconds / 2)
 
     async def tick(self) -> float:
         """Relay one batch. Returns the seconds until the next tick: 0 while there may be more to do.
@@ -71,16 +86,17 @@ class Relay:
         await self._publisher.prepare()
         await self._durations.refresh(self._connection.fetch)
         now = asyncio.get_running_loop().time()
+        self.totals["adopted_rows"] += await self._adoption.look(self._connection.fetch, now=now)
         async with self._connection.transaction() as fetch:
             rows = await self._lock_batch(fetch, now)
             if not self._publisher.covers(row.delay_seconds for row in rows if row.delay_seconds is not None):
                 return 0
             settlement = await self._publish(rows)
-            await self._settle(fetch, settlement)
+            await self._settle(fetch, rows, settlement)
         self._advance(settlement, now)
-        if unanswered := len(settlement.row_ids(Fate.UNKNOWN)):
-            raise BrokerUnavailable(f"RabbitMQ did not confirm {unanswered} rows in time. They stay in the outbox.")
-        if len(rows) >= self._batch_size:
+        if unanswered := settlement.tasks(Fate.UNKNOWN):
+            raise BrokerUnavailable(f"RabbitMQ did not confirm {unanswered} tasks in time. They stay in the outbox.")
+        if self._was_full(rows):
             return 0
         # A NOTIFY wakes the relay earlier. Without one it is to notice a broker that lost everything.
         return min(self._poll_seconds, self._backoffs.seconds_until_next(now=now) or self._poll_seconds)
@@ -88,17 +104,28 @@ class Relay:
     async def _lock_batch(self, fetch: Fetch, now: float) -> Sequence[OutboxRow]:
         """From every destination but those that are backed off or cannot be used."""
         resting = {*self._backoffs.resting(now=now), *self._publisher.problems}
-        return await outbox.lock_batch(fetch, limit=self._batch_size, cursors=self._cursors.without(resting))
+        return await outbox.lock_batch(
+            fetch, rows=self._rows_at_once, tasks=self._batch_size, cursors=self._cursors.without(resting)
+        )
+
+    def _was_full(self, rows: Sequence[OutboxRow]) -> bool:
+        """Whether more rows than these may wait; sets how many the next round locks."""
+        tasks = sum(len(row.task_ids or ()) or 1 for row in rows)
+        full = len(rows) >= self._rows_at_once or tasks >= self._batch_size
+        self._rows_at_once = rows_for(self._batch_size, seen_rows=len(rows), seen_tasks=tasks)
+        return full
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> Settlement:
         parcels = pack(rows, share=self._durations.share)
         receipts = await self._publisher.publish([parcel.message for parcel in parcels]) if parcels else []
         return Settlement(parcels, receipts)
 
-    async def _settle(self, fetch: Fetch, settlement: Settlement) -> None:
+    async def _settle(self, fetch: Fetch, rows: Sequence[OutboxRow], settlement: Settlement) -> None:
         """Delete what is confirmed, count what came back, park what the broker never takes."""
-        if confirmed := settlement.row_ids(Fate.CONFIRMED):
-            await outbox.delete(fetch, confirmed)
+        if done := settlement.done():
+            await outbox.delete(fetch, done)
+        for row_id, refs in settlement.kept(rows).items():
+            await outbox.keep(fetch, row_id, refs)
         await self._count_failures(fetch, settlement, Fate.RETURNED, max_attempts=self._max_attempts)
         await self._count_failures(fetch, settlement, Fate.UNACCEPTABLE, max_attempts=1)
 
@@ -145,7 +172,7 @@ class Relay:
         for destination, first_id in first_ids.items():
             self._cursors.begin([destination], first_id - 1)
         self._cursors.begin(self._destinations, last_id)
-        more = await move_stragglers(fetch, first_ids, before)
+        more = await move_stragglers(fetch, first_ids, before) | await self._adoption.look_back(fetch)
         if first_ids:
             self.wake.set()
         return more

@@ -14,8 +14,9 @@ from aftercommit.core.errors import DatabaseTimeout, Overloaded
 from aftercommit.db import submit
 from aftercommit.db.database import Connect, DatabaseConnection
 from aftercommit.db.outages import StatementRefused
-from aftercommit.db.submit import Submission
+from aftercommit.db.submit import Committed, Submission
 from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.server.relay.eager_relay import EagerRelay
 
 STATEMENTS_AT_ONCE: Final = 2
 CLOSE_SECONDS: Final = 2.0
@@ -58,8 +59,11 @@ class _Waiting:
 class GroupCommit:
     """Commits submissions over connections of its own. What waits is bounded in number, bytes and time."""
 
-    def __init__(self, connect: Connect, notifier: OutboxNotifier, *, limits: QueueLimits) -> None:
+    def __init__(
+        self, connect: Connect, notifier: OutboxNotifier, eager: EagerRelay | None = None, *, limits: QueueLimits
+    ) -> None:
         self._notifier = notifier
+        self._eager = eager
         self._limits = limits
         self._idle = [connect() for _ in range(STATEMENTS_AT_ONCE)]
         self._waiting: deque[_Waiting] = deque()
@@ -160,7 +164,7 @@ class GroupCommit:
     async def _write(self, connection: DatabaseConnection, group: Sequence[_Waiting]) -> None:
         """Commit a group and tell its callers. Raises nothing but what is no Exception."""
         try:
-            created_at, free = await submit.submit(connection.fetch, [each.submission for each in group])
+            committed = await self._commit(connection, [each.submission for each in group])
         except StatementRefused as error:
             # Postgres refuses one of them, and only that one is told.
             if len(group) == 1:
@@ -180,11 +184,25 @@ class GroupCommit:
             if not isinstance(error, Exception):
                 raise
         else:
-            # First: the tasks are on their way while their requests are answered.
-            self._notifier.send()
             for each in group:
                 key = each.submission.key
-                _settle(each.committed, created_at if key is None or key.key in free else None)
+                free = key is None or key.key in committed.free_keys
+                _settle(each.committed, committed.created_at if free else None)
+
+    async def _commit(self, connection: DatabaseConnection, submissions: Sequence[Submission]) -> Committed:
+        """Commit, and send the tasks on their way before their requests are answered."""
+        if self._eager is None:
+            committed = await submit.submit(connection.fetch, submissions)
+            self._notifier.send()
+            return committed
+        terms = self._eager.terms(sum(len(each.tasks) for each in submissions))
+        try:
+            committed = await submit.submit(connection.fetch, submissions, terms)
+        except BaseException:
+            self._eager.not_committed(terms)
+            raise
+        self._eager.committed(terms, committed.rows)
+        return committed
 
     def _review(self) -> None:
         """End the waits that last too long, drop whose caller is gone, and watch the callers of the others."""

@@ -10,7 +10,7 @@ from tests.faults.processes import Crash, Fleet
 from tests.faults.scenarios.registry import KILLS, ROUNDS, SCENARIOS, Inject, Scenario, no_fault, rounds, scenario
 from tests.faults.settings import LEASE_SECONDS
 
-SCENARIOS["none"] = Scenario(name="none", inject=no_fault)
+SCENARIOS["none"] = Scenario(name="none", inject=no_fault, sends_once=True)
 
 
 @scenario("kill-any")
@@ -40,7 +40,11 @@ def _crash_at(name: str, cause: Inject) -> None:
         await cause(trial)
         await trial.load.done.wait()
 
-    SCENARIOS[f"crash-{name}"] = Scenario(name=f"crash-{name}", inject=crash, prepare=arm, boundary=name)
+    # A relay comes to its boundaries seldom while the API publishes by itself.
+    settings = {"OUTBOX_EAGER": "false"} if boundary.role == "relay" else {}
+    SCENARIOS[f"crash-{name}"] = Scenario(
+        name=f"crash-{name}", inject=crash, prepare=arm, boundary=name, settings=settings
+    )
 
 
 async def _kill_workers(trial: Trial) -> None:
@@ -62,6 +66,12 @@ for _name in BOUNDARIES:
 async def pause_worker(trial: Trial) -> None:
     """Past its lease: what it runs is given away meanwhile, and it must record nothing when it wakes."""
     await rounds(trial, ROUNDS, lambda _: faults.pause(trial, trial.role("worker"), LEASE_SECONDS * 2 + 1))
+
+
+@scenario("pause-api", settings={"OUTBOX_EAGER_GRACE_SECONDS": "0.1"})
+async def pause_api(trial: Trial) -> None:
+    """The relays take its rows meanwhile, and it goes on with them when it wakes."""
+    await rounds(trial, KILLS, lambda _: faults.pause(trial, trial.role("api"), 0.5))
 
 
 @scenario("pause-others")

@@ -35,12 +35,14 @@ class Scenario:
 
     ``settings`` are added to those of the roles. ``plan`` makes the load, of which ``submits_at_once`` requests are
     under way at a time. ``boundary`` is where processes die, which at least one must. ``needs`` is a program without
-    which the scenario is skipped. ``broker_forgets``: dead letters may be gone too.
+    which the scenario is skipped. ``broker_forgets``: dead letters may be gone too. ``sends_once``: hardly a message
+    is sent twice.
     """
 
     name: str
     inject: Inject
     broker_forgets: bool = False
+    sends_once: bool = False
     needs: str | None = None
     prepare: Callable[[Fleet, Random], None] = prepare_nothing
     verify: Inject = nothing_to_verify
