@@ -3,7 +3,6 @@ of the next claim where one comes."""
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -23,6 +22,7 @@ from aftercommit.db.record import AttemptKey
 from aftercommit.runtime.notifier import OutboxNotifier
 from aftercommit.runtime.poll import first_of, poll
 from aftercommit.worker import outcome_policy
+from aftercommit.worker.open_claims import OpenClaims
 from aftercommit.worker.postponed import Postponed
 from aftercommit.worker.statistics import Statistics
 
@@ -90,9 +90,7 @@ class Recorder:
         """How many outcomes are being written."""
         self._locked: Postponed[Ended] = Postponed()
         self._batch_limit = LARGEST_BATCH
-        self._open_claims: dict[UUID, int] = {}
-        self._kept_claims: set[UUID] = set()
-        self._over_claims: set[UUID] = set()
+        self._claims = OpenClaims()
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -108,11 +106,8 @@ class Recorder:
 
         ``keep`` leaves the row to the rescuer, for as long as the lease: it may hold other tasks too.
         """
-        if keep:
-            self._kept_claims.add(claim_id)
-        if tasks:
-            self._open_claims[claim_id] = len(tasks)
-            self.unrecorded.update(task.ref for task in tasks)
+        self._claims.expect(claim_id, len(tasks), keep=keep)
+        self.unrecorded.update(task.ref for task in tasks)
 
     def add(self, ended: Ended) -> None:
         plain = not ended.recorded and record_and_claim.fits(ended.outcome)
@@ -151,7 +146,7 @@ class Recorder:
     async def drain(self, seconds: float) -> None:
         """Return when nothing waits to be written, or after ``seconds``. ``run`` must be running."""
         await first_of(self._empty, timeout_seconds=seconds)
-        if left := self._waiting + len(self._locked):
+        if left := self._waiting + self._under_way + len(self._locked):
             log.error("outcomes_abandoned", count=left)
 
     async def tick(self) -> float:
@@ -203,7 +198,7 @@ class Recorder:
             self._gathering.cancel()
             self._gathering = None
         self._under_way = len(batch)
-        return Batch(batch, [*self._over_claims, *self._closed_by(batch)])
+        return Batch(batch, self._claims.closed_by(ended.task.claim_id for ended in batch))
 
     def _keep(self, batch: Batch) -> None:
         """It is not known to be in, so it waits again."""
@@ -239,9 +234,9 @@ class Recorder:
             else:
                 missing.append(ended)
         if missing:
-            self._note_over(batch.closed)
+            self._claims.left(batch.closed)
         else:
-            self._over_claims.difference_update(batch.closed)
+            self._claims.deleted(batch.closed)
         return missing
 
     async def _sort_out(self, missing: Sequence[Ended], closed: Sequence[UUID]) -> None:
@@ -261,37 +256,18 @@ class Recorder:
                 self._statistics.refused()
                 log.warning("outcome_refused", ending=ended.outcome.ending, **_fields(ended.task))
                 self._settle(ended)
-        self._note_over(closed)
-        if over := list(self._over_claims):
+        self._claims.left(closed)
+        if over := self._claims.over:
             await claims.forget(self._connection.fetch, over)
-            self._over_claims.difference_update(over)
-
-    def _note_over(self, closed: Sequence[UUID]) -> None:
-        """Remember which claims are over although the statement left them all, since an outcome was missing: the next
-        statement may fail, and no later outcome is of these claims."""
-        self._over_claims.update(claim_id for claim_id in closed if claim_id not in self._open_claims)
+            self._claims.deleted(over)
 
     def _postpone(self, ended: Ended) -> None:
         again = replace(ended, tries=ended.tries + 1)
         self._locked.add(again, tries=again.tries)
 
-    def _closed_by(self, batch: Sequence[Ended]) -> list[UUID]:
-        """The claims of which nothing is left after ``batch``."""
-        done = Counter(ended.task.claim_id for ended in batch)
-        return [
-            claim_id
-            for claim_id, count in done.items()
-            if self._open_claims.get(claim_id, 0) <= count and claim_id not in self._kept_claims
-        ]
-
     def _settle(self, ended: Ended) -> None:
         """The outcome is in, or fenced out for good."""
-        claim_id = ended.task.claim_id
-        left = self._open_claims.get(claim_id, 0) - 1
-        if left > 0:
-            self._open_claims[claim_id] = left
-        else:
-            self._open_claims.pop(claim_id, None)
+        self._claims.settle(ended.task.claim_id)
         self.unrecorded.discard(ended.task.ref)
 
     def _retry_smaller(self, batch: Batch, error: StatementRefused | DatabaseTimeout) -> None:
