@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
 import aiormq.abc
@@ -29,7 +28,8 @@ class Acknowledger:
         self._lost = lost
         self._closing = False
         self._pending = Acknowledgements()
-        self._enough = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._gathering: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self.most_pending = 1
         """So many pending ones are sent without waiting for more."""
@@ -40,9 +40,9 @@ class Acknowledger:
             return
         self._pending.done(tag)
         if len(self._pending) >= self.most_pending:
-            self._enough.set()
-        if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._send_pending())
+            self._start_sending()
+        elif self._gathering is None:
+            self._gathering = self._loop.call_later(GATHER_SECONDS, self._start_sending)
 
     async def hand_back(self, tag: int) -> None:
         """The broker is to give the delivery to somebody else. Does not wait until that is on the wire."""
@@ -54,17 +54,20 @@ class Acknowledger:
     async def close(self) -> None:
         """Send what is pending, as far as the channel takes it, and nothing more."""
         self._closing = True
+        if self._pending:
+            self._start_sending()
         if self._sending is not None:
-            self._enough.set()
             await asyncio.wait([self._sending], timeout=CLOSE_SECONDS)
             self._sending.cancel()
 
+    def _start_sending(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_pending())
+
     async def _send_pending(self) -> None:
-        """After GATHER_SECONDS, or once ``most_pending`` are pending."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GATHER_SECONDS):
-                await self._enough.wait()
-        self._enough.clear()
         while self._pending:  # more came while a full connection kept us waiting
             for tag, multiple in self._pending.take():
                 await self._acknowledge(tag, multiple=multiple)

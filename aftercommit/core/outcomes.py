@@ -19,7 +19,7 @@ class CancelReason(StrEnum):
 Ending = Literal[Event.SUCCEED, Event.RETRY, Event.FAIL, Event.RELEASE]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: making one would cost as much as an asyncio task
 class Outcome:
     """The end of one attempt. ``result`` and ``error`` are JSON texts.
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from aftercommit.core import states
@@ -47,8 +47,11 @@ class ClaimedTask:
         self.ref = TaskRef(self.id, self.dispatch)
 
 
+COLUMNS: Final = tuple(column.name for column in fields(ClaimedTask)[2:] if column.init)
+"""Of a claimed task's row."""
+
 # By name, and without a dictionary for each row.
-_read_columns: Final = itemgetter(*(column.name for column in fields(ClaimedTask)[2:] if column.init))
+_read_columns: Final = itemgetter(*COLUMNS)
 
 
 # The fence. Postgres checks it again on a row that somebody changed since the statement began. It stands in a CASE,
@@ -61,8 +64,8 @@ _REFS: Final = "unnest($1::uuid[], $2::int[]) AS ref (id, dispatch)"
 
 # The rows are locked, so that their places (ctid) stay until they are updated: by these Postgres needs no second way
 # through the index. A row that was updated since the statement began is not found there, and counts as locked.
-_CLAIM: Final = f"""
-    WITH free AS (
+STEPS: Final = f"""
+    free AS (
         SELECT t.ctid FROM {_REFS} JOIN aftercommit.tasks t ON t.id = ref.id
         WHERE {_CLAIMABLE}
         ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
@@ -81,8 +84,10 @@ _CLAIM: Final = f"""
         ON CONFLICT (id) DO UPDATE
             SET task_ids = ARRAY(SELECT unnest(c.task_ids) UNION SELECT unnest(excluded.task_ids))
     )
-    SELECT * FROM claimed
 """
+"""The common table expressions of a claim: ``claimed`` are its rows. $1 to $5 are ``arguments``."""
+
+_CLAIM: Final = f"WITH {STEPS} SELECT * FROM claimed"
 
 _FIND_CLAIMABLE: Final = f"""
     SELECT t.id, t.dispatch FROM {_REFS} JOIN aftercommit.tasks t ON t.id = ref.id WHERE {_CLAIMABLE}
@@ -103,8 +108,8 @@ async def claim(fetch: Fetch, refs: Sequence[TaskRef], *, worker: str, claim_id:
     uncounted: the commit of an earlier claim went through although its answer was lost. The caller therefore asks
     again with the same ``claim_id``, and keeps back the tasks that it really runs or is about to claim.
     """
-    rows = await fetch(_CLAIM, *_arguments(refs, worker), claim_id)
-    return [ClaimedTask(claim_id, worker, *_read_columns(row)) for row in rows]
+    rows = await fetch(_CLAIM, *arguments(refs, worker=worker, claim_id=claim_id))
+    return [read(row, worker=worker, claim_id=claim_id) for row in rows]
 
 
 async def find_claimable(fetch: Fetch, refs: Collection[TaskRef], *, worker: str) -> set[TaskRef]:
@@ -112,7 +117,7 @@ async def find_claimable(fetch: Fetch, refs: Collection[TaskRef], *, worker: str
 
     Locks nothing; reads by primary key.
     """
-    rows = await fetch(_FIND_CLAIMABLE, *_arguments(refs, worker))
+    rows = await fetch(_FIND_CLAIMABLE, *_fence_arguments(refs, worker))
     return {TaskRef(row["id"], row["dispatch"]) for row in rows}
 
 
@@ -121,7 +126,17 @@ async def forget(fetch: Fetch, claim_ids: Sequence[UUID]) -> None:
     await fetch(_FORGET, claim_ids)
 
 
-def _arguments(refs: Collection[TaskRef], worker: str) -> tuple[object, ...]:
+def read(row: Any, *, worker: str, claim_id: UUID) -> ClaimedTask:
+    """The task of a row of ``claimed``."""
+    return ClaimedTask(claim_id, worker, *_read_columns(row))
+
+
+def arguments(refs: Collection[TaskRef], *, worker: str, claim_id: UUID) -> tuple[object, ...]:
+    """Of ``STEPS``."""
+    return (*_fence_arguments(refs, worker), claim_id)
+
+
+def _fence_arguments(refs: Collection[TaskRef], worker: str) -> tuple[object, ...]:
     return (
         [ref.task_id for ref in refs],
         [ref.dispatch for ref in refs],

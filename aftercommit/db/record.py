@@ -16,7 +16,7 @@ _WAITS_AGAIN: Final = f"('{Status.RETRYING}', '{Status.QUEUED}')"
 
 # The fence. Postgres checks it again on a row that somebody changed since the statement began; it stands in a CASE for
 # the reason that ``claims`` gives.
-_STILL_RUNS: Final = f"CASE WHEN t.status = '{Status.RUNNING}' THEN t.attempt = o.attempt AND t.worker = o.worker END"
+STILL_RUNS: Final = f"CASE WHEN t.status = '{Status.RUNNING}' THEN t.attempt = o.attempt AND t.worker = o.worker END"
 
 
 _SENT: Final = outbox.insert(
@@ -34,7 +34,7 @@ def _record(locking: str) -> str:
             $1::uuid[], $2::int[], $3::text[], $4::text[], $5::json[], $6::json[], $7::float8[], $8::bool[], $9::text[]
         ) AS o (id, attempt, worker, status, result, error, wait_seconds, by_broker, reason)
         JOIN aftercommit.tasks t ON t.id = o.id
-        WHERE {_STILL_RUNS}
+        WHERE {STILL_RUNS}
         ORDER BY t.id FOR NO KEY UPDATE OF t {locking}
     ), recorded AS (
         UPDATE aftercommit.tasks t
@@ -70,7 +70,7 @@ _RECORD_WAITING: Final = _record("")
 _FIND_RUNNING: Final = f"""
     SELECT t.id, t.attempt FROM unnest($1::uuid[], $2::int[], $3::text[]) AS o (id, attempt, worker)
     JOIN aftercommit.tasks t ON t.id = o.id
-    WHERE {_STILL_RUNS}
+    WHERE {STILL_RUNS}
 """
 
 

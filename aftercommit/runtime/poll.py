@@ -66,8 +66,9 @@ async def first_of(*events: asyncio.Event, timeout_seconds: float | None = None)
 
 
 async def _sleep(wake: asyncio.Event, seconds: float) -> None:
+    # Not asyncio.timeout, which costs a busy loop as much as the rest of its wait.
+    timer = asyncio.get_running_loop().call_later(seconds, wake.set)
     try:
-        async with asyncio.timeout(seconds):
-            await wake.wait()
-    except TimeoutError:
-        pass
+        await wake.wait()
+    finally:
+        timer.cancel()

@@ -15,18 +15,22 @@ class AttemptClock:
     """Counts an attempt's time against its timeout. It stands while the attempt waits for a place.
 
     ``started_at`` moves by the time that the clock stood, so that ``started_at`` plus the timeout is the deadline.
+    ``struck``: the timeout came, and the asyncio task was cancelled for it, as ``asyncio.timeout`` does at a multiple
+    of the cost.
     """
 
-    __slots__ = ("_began", "_context", "_disarmed", "_loop", "_stopped", "_timer", "started_at")
+    __slots__ = ("_began", "_context", "_loop", "_runner", "_stopped", "_strikes_at", "_timer", "started_at", "struck")
 
     def __init__(self, started_at: datetime) -> None:
         self.started_at = started_at
+        self.struck = False
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._stopped: float | None = None
-        self._timer: asyncio.Timeout | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._runner: asyncio.Task[Any] | None = None
+        self._strikes_at = 0.0
         self._context: Context | None = None
-        self._disarmed = False
 
     @property
     def stands(self) -> bool:
@@ -41,27 +45,38 @@ class AttemptClock:
         """Count from now on."""
         self._began = self._loop.time()
 
-    def govern(self, timer: asyncio.Timeout, context: Context | None) -> None:
-        """Move the timer, which must be running, and the context's deadline when the clock stops and goes on."""
-        self._timer, self._context = timer, context
-
-    def let_go(self) -> None:
-        """The timer ends."""
-        self._timer = None
+    def arm(self, seconds: float, context: Context | None) -> None:
+        """Cancel the current task in ``seconds``. That moment and the context's deadline move when the clock stops."""
+        self._context = context
+        self._runner = asyncio.current_task()
+        self._strikes_at = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._strikes_at, self._strike)
 
     def disarm(self) -> None:
         """Let the attempt go on past its timeout."""
-        self._disarmed = True
-        if self._timer is not None and not self._timer.expired():
-            self._timer.reschedule(None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def let_go(self, error: BaseException | None = None) -> bool:
+        """What ``arm`` bounded has ended, with ``error`` if it raised: whether that is the timeout's."""
+        if not self.struck or self._runner is None:
+            self.disarm()
+            return False
+        cancelled_only_here = self._runner.uncancel() == 0
+        return isinstance(error, TimeoutError) or (isinstance(error, asyncio.CancelledError) and cancelled_only_here)
+
+    def _strike(self) -> None:
+        self._timer = None
+        self.struck = True
+        if self._runner is not None:
+            self._runner.cancel()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Stop the clock during the block."""
-        timer = self._timer if self._timer is not None and not self._timer.expired() else None
-        strikes_at = timer.when() if timer is not None else None
-        if timer is not None:
-            timer.reschedule(None)
+        if self._timer is not None:
+            self._timer.cancel()
         self._stopped = self._loop.time()
         try:
             yield
@@ -69,8 +84,9 @@ class AttemptClock:
             stood = self._loop.time() - self._stopped
             self._stopped = None
             self._move(stood)
-            if timer is not None and timer is self._timer and strikes_at is not None and not self._disarmed:
-                timer.reschedule(strikes_at + stood)
+            if self._timer is not None:  # nobody disarmed it meanwhile
+                self._strikes_at += stood
+                self._timer = self._loop.call_at(self._strikes_at, self._strike)
 
     def _move(self, seconds: float) -> None:
         self._began += seconds

@@ -11,10 +11,12 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claims
+from aftercommit.db import claims, record_and_claim
 from aftercommit.db.claims import ClaimedTask
-from aftercommit.db.database import Connect, DatabaseConnection
+from aftercommit.db.database import Connect, DatabaseConnection, Fetch
+from aftercommit.db.outages import StatementRefused
 from aftercommit.runtime.poll import poll
+from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.fetcher import Fetcher, Offer
 from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.postponed import FIRST_WAIT_SECONDS, Postponed
@@ -56,7 +58,7 @@ class LockedOffer:
 
 
 class Claimer:
-    """Claims are fenced on the lease's name. ``work`` is set when there may be something to claim, or a slot for it."""
+    """Claims are fenced on the lease's name. ``signal`` wakes it when there may be something to claim, or a slot."""
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class Claimer:
         slots: Slots,
         recorder: Recorder,
         statistics: Statistics,
-        work: asyncio.Event,
+        signal: ClaimSignal,
     ) -> None:
         self._heartbeat = heartbeat
         self._connect = connect
@@ -75,7 +77,7 @@ class Claimer:
         self._slots = slots
         self._recorder = recorder
         self._statistics = statistics
-        self._work = work
+        self._signal = signal
         self._asked: set[TaskRef] = set()
         self._unanswered: list[Claim] = []
         self._locked: Postponed[LockedOffer] = Postponed()
@@ -87,12 +89,17 @@ class Claimer:
                 group.create_task(self._keep_claiming(stopping))
 
     async def _keep_claiming(self, stopping: asyncio.Event) -> None:
+        wake = asyncio.Event()
         async with self._connect() as connection:
-            await poll("claim", lambda: self._claim_all(connection, stopping), stopping=stopping, wake=self._work)
+            await poll("claim", lambda: self._claim_all(connection, wake, stopping), stopping=stopping, wake=wake)
 
-    async def _claim_all(self, connection: DatabaseConnection, stopping: asyncio.Event) -> float:
+    async def _claim_all(self, connection: DatabaseConnection, wake: asyncio.Event, stopping: asyncio.Event) -> float:
+        self._signal.work(wake)
         while not stopping.is_set() and (claim := self._next_claim()) is not None:
+            if self._signal.wants_slots and self._slots.free > len(self._asked):
+                self._signal.set()
             await self._claim(connection, claim)
+        self._signal.rest(wake)
         # What is due already waits for a slot or a lease.
         return max(self._locked.seconds_until_next(IDLE_SECONDS), FIRST_WAIT_SECONDS)
 
@@ -104,9 +111,11 @@ class Claimer:
         # One claim does not fill all slots, so that the next has some.
         share = min(self._slots.free - len(self._asked), -(-self._slots.count // CLAIMS_AT_ONCE))
         if name is None or share <= 0:
+            self._signal.wants_slots = True
             return None
         again = self._locked.take_due(share)
         fetched = self._fetcher.take(share - len(again))
+        self._signal.wants_slots = self._fetcher.buffered > 0
         self._fetcher.refill(free_slots=share - len(again) - len(fetched))
         if not (again or fetched):
             return None
@@ -138,7 +147,7 @@ class Claimer:
             claimed, locked = await self._ask(connection, claim)
         except BaseException:
             self._unanswered.append(replace(claim, again=True))
-            self._work.set()
+            self._signal.set()
             raise
         self._asked -= claim.refs
         # What is locked now may run for this worker since the first time: its claim outlives the outcomes of the rest.
@@ -153,11 +162,29 @@ class Claimer:
         """The claimed tasks, and the refs whose rows somebody holds locked. All others are stale."""
         if not claim.refs:
             return [], set()
-        claimed = await claims.claim(connection.fetch, list(claim.refs), worker=claim.worker, claim_id=claim.id)
+        claimed = await self._send(connection.fetch, claim)
         missing = claim.refs - {task.ref for task in claimed}
         if not missing:
             return claimed, set()
         return claimed, await claims.find_claimable(connection.fetch, missing, worker=claim.worker)
+
+    async def _send(self, fetch: Fetch, claim: Claim) -> list[ClaimedTask]:
+        """The claimed tasks. The statement takes along the outcomes that wait to be recorded."""
+        refs = list(claim.refs)
+        if (batch := self._recorder.lend()) is not None:
+            try:
+                claimed, recorded = await record_and_claim.record_and_claim(
+                    fetch, batch.outcomes, refs, closed=batch.closed, worker=claim.worker, claim_id=claim.id
+                )
+            except StatementRefused:  # over an outcome: nothing happened, and the claim goes on alone
+                self._recorder.failed(batch)
+            except BaseException:
+                self._recorder.failed(batch)
+                raise
+            else:
+                self._recorder.wrote(batch, recorded)
+                return claimed
+        return await claims.claim(fetch, refs, worker=claim.worker, claim_id=claim.id)
 
     def _postpone(self, claim: Claim, locked: set[TaskRef]) -> None:
         """Keep what is locked for another try. Its messages stay unacknowledged."""

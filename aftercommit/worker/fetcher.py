@@ -17,7 +17,7 @@ Offer = tuple[Incoming, TaskRef]
 
 
 class Fetcher:
-    """``work`` is set whenever a buffer got something."""
+    """``on_work`` is called whenever a buffer got something."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Fetcher:
         shares: Mapping[WorkQueue, int | None],
         prefetch: int,
         hand_back_seconds: float,
-        work: asyncio.Event,
+        on_work: Callable[[], None],
         on_malformed: Callable[[Delivery, str], None],
     ) -> None:
         self._connection = connection
@@ -37,7 +37,7 @@ class Fetcher:
                 work_queue,
                 prefetch=prefetch,
                 hand_back_seconds=hand_back_seconds,
-                on_work=work.set,
+                on_work=on_work,
                 on_malformed=on_malformed,
             )
             for work_queue in shares

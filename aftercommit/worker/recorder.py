@@ -1,7 +1,8 @@
-"""Outcomes gather for a moment, and while the last batch is being written; each batch is written in one statement."""
+"""Outcomes gather for a moment, and while the last batch is being written; each batch is written in one statement, that
+of the next claim where one comes."""
 
 import asyncio
-from collections import Counter
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,7 +14,7 @@ from aftercommit.core.errors import DatabaseTimeout
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.states import Event
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claims, record
+from aftercommit.db import claims, record, record_and_claim
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.outages import StatementRefused
@@ -21,6 +22,7 @@ from aftercommit.db.record import AttemptKey
 from aftercommit.runtime.notifier import OutboxNotifier
 from aftercommit.runtime.poll import first_of, poll
 from aftercommit.worker import outcome_policy
+from aftercommit.worker.open_claims import OpenClaims
 from aftercommit.worker.postponed import Postponed
 from aftercommit.worker.statistics import Statistics
 
@@ -28,8 +30,9 @@ log = structlog.get_logger(__name__)
 
 LARGEST_BATCH: Final = 1_000
 GATHER_SECONDS: Final = 0.005
-"""Outcomes wait so long for those of other attempts under way. A slot is free before its outcome is written, so this
-holds nothing up, and a statement for few costs nearly as much as one for many."""
+"""Outcomes wait so long for those of other attempts under way, and for the next claim while claims come as often. A
+slot is free before its outcome is written, so this holds nothing up, and a statement for few costs nearly as much as
+one for many."""
 
 ENOUGH: Final = 100
 """So many do not wait."""
@@ -56,25 +59,46 @@ class Ended:
         return self.task.id, self.task.attempt
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one statement is to write: the outcomes, and the claims of which nothing is left then."""
+
+    ended: Sequence[Ended]
+    closed: Sequence[UUID]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [ended.outcome for ended in self.ended if not ended.recorded]
+
+
 class Recorder:
     """Keeps each outcome until it is in or fenced out; a worker that stops waits for that with ``drain``.
 
-    ``unrecorded`` are the refs of claimed tasks whose outcome is not in yet: a second message for them is stale.
+    One batch is written at a time, by ``run`` or, while it is lent, by a claim. ``unrecorded`` are the refs of claimed
+    tasks whose outcome is not in yet: a second message for them is stale.
     """
 
     def __init__(self, connection: DatabaseConnection, notifier: OutboxNotifier, statistics: Statistics) -> None:
         self._connection = connection
         self._notifier = notifier
         self._statistics = statistics
-        self._waiting: list[Ended] = []
+        self._plain: list[Ended] = []
+        """These may be lent to a claim."""
+        self._apart: list[Ended] = []
+        """All others: they need their own statement, or their last one failed."""
+        self._under_way = 0
+        """How many outcomes are being written."""
         self._locked: Postponed[Ended] = Postponed()
         self._batch_limit = LARGEST_BATCH
-        self._open_claims: dict[UUID, int] = {}
-        self._kept_claims: set[UUID] = set()
-        self._over_claims: set[UUID] = set()
+        self._claims = OpenClaims()
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._loop = asyncio.get_running_loop()
+        self._tells_successes = log.is_enabled_for(logging.DEBUG)
+        self._gathering: asyncio.TimerHandle | None = None
+        self._lent_at = 0.0
+        self._claims_follow = False
         self.unrecorded: set[TaskRef] = set()
 
     def expect(self, claim_id: UUID, tasks: Sequence[ClaimedTask], *, keep: bool = False) -> None:
@@ -82,16 +106,38 @@ class Recorder:
 
         ``keep`` leaves the row to the rescuer, for as long as the lease: it may hold other tasks too.
         """
-        if keep:
-            self._kept_claims.add(claim_id)
-        if tasks:
-            self._open_claims[claim_id] = len(tasks)
-            self.unrecorded.update(task.ref for task in tasks)
+        self._claims.expect(claim_id, len(tasks), keep=keep)
+        self.unrecorded.update(task.ref for task in tasks)
 
     def add(self, ended: Ended) -> None:
-        self._waiting.append(ended)
+        plain = not ended.recorded and record_and_claim.fits(ended.outcome)
+        (self._plain if plain else self._apart).append(ended)
         self._empty.clear()
-        self._wake.set()
+        if self._waiting >= min(ENOUGH, self._batch_limit):
+            self._wake.set()
+        elif self._gathering is None:
+            self._gather()
+
+    def lend(self) -> Batch | None:
+        """Outcomes for the statement of a claim that is about to be sent, if some wait and none are being written.
+
+        The claim gives them back with ``wrote`` or ``failed``.
+        """
+        now = self._loop.time()
+        self._claims_follow, self._lent_at = now - self._lent_at < GATHER_SECONDS, now
+        if self._under_way or not self._plain or self._batch_limit < LARGEST_BATCH:
+            return None
+        return self._take([], self._plain)
+
+    def wrote(self, batch: Batch, taken: set[AttemptKey]) -> None:
+        """The statement of a claim is committed. What it did not take needs a look by ``run``."""
+        self._apart[:0] = self._settle_taken(batch, taken)
+        self._go_on()
+
+    def failed(self, batch: Batch) -> None:
+        """The statement of a claim may or may not be committed."""
+        self._keep(batch)
+        self._go_on()
 
     async def run(self, stopping: asyncio.Event) -> None:
         async with self._connection:
@@ -100,57 +146,107 @@ class Recorder:
     async def drain(self, seconds: float) -> None:
         """Return when nothing waits to be written, or after ``seconds``. ``run`` must be running."""
         await first_of(self._empty, timeout_seconds=seconds)
-        if left := len(self._waiting) + len(self._locked):
+        if left := self._waiting + self._under_way + len(self._locked):
             log.error("outcomes_abandoned", count=left)
 
     async def tick(self) -> float:
         """Write a batch. An error keeps it for the next tick: DatabaseUnavailable as it is, others in smaller parts."""
-        await self._gather()
-        if batch := self._waiting[: self._batch_limit]:
-            await self._write(batch)
-        if self._waiting:
+        self._apart += self._locked.take_due(LARGEST_BATCH)
+        if self._waiting and not self._under_way:
+            await self._write(self._take(self._apart, self._plain))
+        if not self._under_way and (self._apart or (self._plain and self._gathering is None)):
             return 0
-        if not self._locked:
-            self._empty.set()
+        self._note_empty()
+        # What came meanwhile gathers, and what a claim was lent comes back: both wake this loop.
         return self._locked.seconds_until_next(IDLE_SECONDS)
 
-    async def _gather(self) -> None:
-        self._waiting += self._locked.take_due(LARGEST_BATCH)
-        if self._more_may_come() and len(self._waiting) < min(ENOUGH, self._batch_limit):
-            await asyncio.sleep(GATHER_SECONDS)
+    @property
+    def _waiting(self) -> int:
+        return len(self._apart) + len(self._plain)
 
-    def _more_may_come(self) -> bool:
-        return bool(self._waiting) and sum(self._open_claims.values()) > len(self._waiting)
+    def _gather(self) -> None:
+        """Have ``run`` write, at once or when others had the time to join."""
+        if self._claims_follow or len(self.unrecorded) > self._waiting:
+            self._gathering = self._loop.call_later(GATHER_SECONDS, self._end_gathering)
+        else:
+            self._wake.set()
 
-    async def _write(self, batch: Sequence[Ended]) -> None:
-        wanted = [ended.outcome for ended in batch if not ended.recorded]
-        closed = [*self._over_claims, *self._closed_by(batch)]
+    def _end_gathering(self) -> None:
+        self._gathering = None
+        self._wake.set()
+
+    def _go_on(self) -> None:
+        """A lent batch came back."""
+        if self._apart:
+            self._wake.set()
+        elif self._plain and self._gathering is None:
+            self._gather()
+        self._note_empty()
+
+    def _note_empty(self) -> None:
+        if not (self._waiting or self._under_way or self._locked):
+            self._empty.set()
+
+    def _take(self, *lists: list[Ended]) -> Batch:
+        """The first of ``lists``, which are under way from now on."""
+        batch: list[Ended] = []
+        for each in lists:
+            some = each[: self._batch_limit - len(batch)]
+            del each[: len(some)]
+            batch += some
+        if self._gathering is not None and not self._waiting:
+            self._gathering.cancel()
+            self._gathering = None
+        self._under_way = len(batch)
+        return Batch(batch, self._claims.closed_by(ended.task.claim_id for ended in batch))
+
+    def _keep(self, batch: Batch) -> None:
+        """It is not known to be in, so it waits again."""
+        self._apart[:0] = batch.ended
+        self._under_way = 0
+
+    async def _write(self, batch: Batch) -> None:
         try:
-            taken = await record.record(self._connection.fetch, wanted, closed=closed)
+            taken = await record.record(self._connection.fetch, batch.outcomes, closed=batch.closed)
         except (StatementRefused, DatabaseTimeout) as error:
+            self._keep(batch)
             self._retry_smaller(batch, error)
             return
+        except BaseException:
+            self._keep(batch)
+            raise
         self._batch_limit = min(self._batch_limit * 2, LARGEST_BATCH)
+        missing = self._settle_taken(batch, taken)
+        if any(ended.outcome.ending is not Event.SUCCEED for ended in batch.ended):
+            self._notifier.send()
+        if missing:
+            self._apart[:0] = missing
+            await self._sort_out(missing, batch.closed)
+
+    def _settle_taken(self, batch: Batch, taken: set[AttemptKey]) -> list[Ended]:
+        """What is missing among the ``taken``: locked, or fenced out."""
+        self._under_way = 0
         missing: list[Ended] = []
-        for ended in batch:
+        for ended in batch.ended:
             if ended.recorded or ended.key in taken:
                 self._report(ended)
                 self._settle(ended)
             else:
                 missing.append(ended)
-        self._waiting[: len(batch)] = missing
-        if any(ended.outcome.ending is not Event.SUCCEED for ended in batch):
-            self._notifier.send()
         if missing:
-            self._note_over(closed)
-            await self._sort_out(missing, closed)
+            self._claims.left(batch.closed)
         else:
-            self._over_claims.clear()
+            self._claims.deleted(batch.closed)
+        return missing
 
     async def _sort_out(self, missing: Sequence[Ended], closed: Sequence[UUID]) -> None:
         """Postpone the outcomes whose rows somebody holds locked; the other ``missing`` ones are fenced out."""
-        running = await record.find_running(self._connection.fetch, [ended.outcome for ended in missing])
-        del self._waiting[: len(missing)]
+        self._under_way = len(missing)
+        try:
+            running = await record.find_running(self._connection.fetch, [ended.outcome for ended in missing])
+        finally:
+            self._under_way = 0
+        del self._apart[: len(missing)]
         for ended in missing:
             if ended.key in running:
                 if ended.tries == 0:
@@ -160,60 +256,44 @@ class Recorder:
                 self._statistics.refused()
                 log.warning("outcome_refused", ending=ended.outcome.ending, **_fields(ended.task))
                 self._settle(ended)
-        self._note_over(closed)
-        if self._over_claims:
-            await claims.forget(self._connection.fetch, list(self._over_claims))
-            self._over_claims.clear()
-
-    def _note_over(self, closed: Sequence[UUID]) -> None:
-        """Remember which claims are over although the statement left them all, since an outcome was missing: the next
-        statement may fail, and no later outcome is of these claims."""
-        self._over_claims.update(claim_id for claim_id in closed if claim_id not in self._open_claims)
+        self._claims.left(closed)
+        if over := self._claims.over:
+            await claims.forget(self._connection.fetch, over)
+            self._claims.deleted(over)
 
     def _postpone(self, ended: Ended) -> None:
         again = replace(ended, tries=ended.tries + 1)
         self._locked.add(again, tries=again.tries)
 
-    def _closed_by(self, batch: Sequence[Ended]) -> list[UUID]:
-        """The claims of which nothing is left after ``batch``."""
-        done = Counter(ended.task.claim_id for ended in batch)
-        return [
-            claim_id
-            for claim_id, count in done.items()
-            if self._open_claims.get(claim_id, 0) <= count and claim_id not in self._kept_claims
-        ]
-
     def _settle(self, ended: Ended) -> None:
         """The outcome is in, or fenced out for good."""
-        claim_id = ended.task.claim_id
-        left = self._open_claims.get(claim_id, 0) - 1
-        if left > 0:
-            self._open_claims[claim_id] = left
-        else:
-            self._open_claims.pop(claim_id, None)
+        self._claims.settle(ended.task.claim_id)
         self.unrecorded.discard(ended.task.ref)
 
-    def _retry_smaller(self, batch: Sequence[Ended], error: StatementRefused | DatabaseTimeout) -> None:
+    def _retry_smaller(self, batch: Batch, error: StatementRefused | DatabaseTimeout) -> None:
         """One outcome that Postgres refuses, or that takes too long, must not hold up the others: go on by halves.
 
         Alone, the refused one becomes a failure that can be stored, and the slow one waits for another try.
         """
-        if len(batch) > 1:
-            self._batch_limit = len(batch) // 2
+        if len(batch.ended) > 1:
+            self._batch_limit = len(batch.ended) // 2
             return
-        ended = batch[0]
+        (ended,) = batch.ended
         if isinstance(error, DatabaseTimeout):
-            del self._waiting[0]
+            del self._apart[0]
             log.warning("outcome_too_slow", **_fields(ended.task))
             self._postpone(ended)
         elif ended.unstorable:
             raise error
         else:
-            self._waiting[0] = Ended(ended.task, outcome_policy.unstorable(ended.task, str(error)), unstorable=True)
+            self._apart[0] = Ended(ended.task, outcome_policy.unstorable(ended.task, str(error)), unstorable=True)
 
     def _report(self, ended: Ended) -> None:
-        outcome, fields = ended.outcome, _fields(ended.task)
+        outcome = ended.outcome
         self._statistics.recorded(outcome.ending)
+        if outcome.ending is Event.SUCCEED and not self._tells_successes:
+            return
+        fields = _fields(ended.task)
         match outcome.ending:
             case Event.SUCCEED:
                 log.debug("task_succeeded", **fields)

@@ -16,6 +16,7 @@ from aftercommit.runtime.notifier import OutboxNotifier
 from aftercommit.runtime.poll import first_of
 from aftercommit.runtime.role import run_role
 from aftercommit.runtime.summary import summarise
+from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.claimer import Claimer
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.fetcher import Fetcher
@@ -47,7 +48,8 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
 async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event) -> None:
     log.info("handlers_found", types=sorted(handlers.by_type))
     connect = partial(DatabaseConnection, settings, application="worker")
-    something_to_do, threads_exhausted, drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    threads_exhausted, drained = asyncio.Event(), asyncio.Event()
+    signal = ClaimSignal()
 
     statistics = Statistics()
     options = handlers.options(max_retries=settings.max_retries, timeout_seconds=settings.task_timeout_seconds)
@@ -67,14 +69,14 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         executor=executor,
         recorder=recorder,
         statistics=statistics,
-        work=something_to_do,
+        signal=signal,
     )
     fetcher = Fetcher(
         BrokerConnection(settings.rabbitmq_url, name=f"aftercommit-worker {socket.gethostname()}-{os.getpid()}"),
         shares=dict(settings.worker_queues),
         prefetch=settings.worker_prefetch,
         hand_back_seconds=settings.worker_hand_back_seconds,
-        work=something_to_do,
+        on_work=signal.set,
         on_malformed=poison_messages.add,
     )
     claimer = Claimer(
@@ -84,7 +86,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         slots=slots,
         recorder=recorder,
         statistics=statistics,
-        work=something_to_do,
+        signal=signal,
     )
 
     def tell(done: Mapping[str, int]) -> None:

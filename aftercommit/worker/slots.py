@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from aftercommit.core.outcomes import CancelReason, Outcome
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.worker import outcome_policy
 from aftercommit.worker.attempt import Attempt
+from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.recorder import Ended, Recorder
@@ -23,18 +25,19 @@ CLEANUP_PART: Final = 0.2
 
 
 class Slots:
-    """``work`` is set whenever a slot comes free. A slot stays taken while a thread of its attempt runs, even after the
-    attempt ended."""
+    """``signal`` hears of each slot that comes free. A slot stays taken while a thread of its attempt runs, even after
+    the attempt ended."""
 
     def __init__(
-        self, count: int, *, executor: Executor, recorder: Recorder, statistics: Statistics, work: asyncio.Event
+        self, count: int, *, executor: Executor, recorder: Recorder, statistics: Statistics, signal: ClaimSignal
     ) -> None:
         self.count = count
         self._executor = executor
         self._recorder = recorder
         self._statistics = statistics
-        self._work = work
+        self._signal = signal
         self._attempts: set[Attempt] = set()
+        self._tells_starts = log.is_enabled_for(logging.DEBUG)
 
     @property
     def taken(self) -> int:
@@ -50,7 +53,8 @@ class Slots:
         if not still_ours:
             self._end(attempt, outcome_policy.cancelled(task, CancelReason.LEASE_LOST))
             return
-        log.debug("task_started", task_id=task.id, type=task.type, queue=task.queue, attempt=task.attempt)
+        if self._tells_starts:
+            log.debug("task_started", task_id=task.id, type=task.type, queue=task.queue, attempt=task.attempt)
         self._attempts.add(attempt)
         attempt.runner = asyncio.create_task(self._run(attempt))
         attempt.runner.add_done_callback(functools.partial(self._on_run, attempt))
@@ -62,7 +66,7 @@ class Slots:
             for attempt in self._attempts:
                 if attempt.task.worker != heartbeat.name:
                     attempt.cancel(CancelReason.LEASE_LOST)
-            self._work.set()
+            self._signal.set()
 
     async def drain(self, seconds: float) -> None:
         """End all attempts within ``seconds``.
@@ -104,7 +108,7 @@ class Slots:
 
     def _free(self, attempt: Attempt, _thread: asyncio.Future[Any] | None = None) -> None:
         self._attempts.discard(attempt)
-        self._work.set()
+        self._signal.slot_freed()
 
     def _cancel(self, attempts: Iterable[Attempt]) -> None:
         for attempt in list(attempts):

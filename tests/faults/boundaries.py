@@ -169,6 +169,7 @@ _PUBLISH: Final = ("relay", "aftercommit.broker.publisher", "Publisher", "publis
 _DELETE: Final = ("relay", "aftercommit.db.outbox", None, "delete")
 _CLAIM: Final = ("worker", "aftercommit.db.claims", None, "claim")
 _RECORD: Final = ("worker", "aftercommit.db.record", None, "record")
+_RECORD_AND_CLAIM: Final = ("worker", "aftercommit.db.record_and_claim", None, "record_and_claim")
 _SUBMIT: Final = ("api", "aftercommit.db.submit", None, "submit")
 _EAGER_RELAY: Final = ("api", "aftercommit.server.relay.eager_relay", "EagerRelay")
 _RESCUER: Final = "aftercommit.server.maintenance.rescuer"
@@ -190,6 +191,14 @@ BOUNDARIES: Final = {
     # Outcomes are recorded by statements that commit by themselves, but for those of context.transaction().
     "worker-between-record-and-commit": Boundary(*_RECORD, before_commit, 2, 6),
     "worker-after-record": Boundary(*_RECORD, after_commit, 2, 10),
+    # A busy worker records successes with its next claim.
+    "worker-before-record-and-claim": Boundary(*_RECORD_AND_CLAIM, before, 2, 10),
+    "worker-while-recording-and-claiming": Boundary(*_RECORD_AND_CLAIM, under_way, 2, 10),
+    "worker-after-record-and-claim": Boundary(*_RECORD_AND_CLAIM, after_commit, 2, 10),
+    "worker-record-and-claim-unanswered": Boundary(*_RECORD_AND_CLAIM, answer_lost, 2, 10),
+    "worker-record-and-claim-unanswered-while-stopping": Boundary(
+        *_RECORD_AND_CLAIM, answer_lost_while_stopping, 2, 10
+    ),
     "scheduler-before-commit": Boundary(
         "maintenance", "aftercommit.db.schedule", None, "send_due", before_commit, 1, 4
     ),

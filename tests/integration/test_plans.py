@@ -30,6 +30,7 @@ from aftercommit.db import (
     queue_counts,
     reconcile,
     record,
+    record_and_claim,
     rescue,
     retention,
     schedule,
@@ -186,6 +187,17 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
     ),
     "claims.claim": (
         lambda fetch: claims.claim(fetch, [TaskRef(task_id, 1) for task_id in IDS], worker="w", claim_id=IDS[0]),
+        {"tasks_pkey"},
+    ),
+    "record_and_claim": (
+        lambda fetch: record_and_claim.record_and_claim(
+            fetch,
+            OUTCOMES[:50],
+            [TaskRef(task_id, 1) for task_id in IDS[50:]],
+            closed=[IDS[0]],
+            worker="w",
+            claim_id=IDS[1],
+        ),
         {"tasks_pkey"},
     ),
     "outcomes.record": (

@@ -19,7 +19,7 @@ from aftercommit.core.outcomes import Ending, Outcome
 from aftercommit.core.retries import Delay
 from aftercommit.core.states import FINAL, SOURCES, WAITING, Event, Status, target
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claims, reconcile, record, retention, schedule, steering
+from aftercommit.db import claims, reconcile, record, record_and_claim, retention, schedule, steering
 from aftercommit.db.database import Database, DatabaseConnection, Fetch
 from aftercommit.db.retention import Kind
 from aftercommit.runtime.notifier import OutboxNotifier
@@ -47,6 +47,10 @@ def recording(ending: Ending, **fields: Any) -> Callable[[Fetch, UUID], Awaitabl
     return run
 
 
+def a_success(task_id: UUID) -> Outcome:
+    return Outcome(task_id=task_id, attempt=1, worker=WORKER, ending=Event.SUCCEED, result="1")
+
+
 def completing(*, result: str | None = None, error: str | None = None) -> Callable[[Fetch, UUID], Awaitable[Any]]:
     return lambda fetch, task_id: steering.complete(fetch, task_id, result=result, error=error, reason="by hand")
 
@@ -62,6 +66,28 @@ MOVES: Final[dict[str, Move]] = {
         Event.CLAIM,
     ),
     "record a success": Move(recording(Event.SUCCEED, result="1"), Event.SUCCEED),
+    "claim beside a success": Move(
+        lambda fetch, task_id: record_and_claim.record_and_claim(
+            fetch,
+            [a_success(UUID(int=1))],
+            [TaskRef(task_id, 1)],
+            closed=[],
+            worker="another",
+            claim_id=task_id,
+        ),
+        Event.CLAIM,
+    ),
+    "record a success beside a claim": Move(
+        lambda fetch, task_id: record_and_claim.record_and_claim(
+            fetch,
+            [a_success(task_id)],
+            [TaskRef(UUID(int=1), 1)],
+            closed=[],
+            worker=WORKER,
+            claim_id=task_id,
+        ),
+        Event.SUCCEED,
+    ),
     "record a failure": Move(recording(Event.FAIL, error=ERROR, reason="no luck"), Event.FAIL),
     "record a release": Move(recording(Event.RELEASE, error=ERROR), Event.RELEASE),
     "record a retry by the broker": Move(recording(Event.RETRY, error=ERROR, delay=Delay(5, True)), Event.RETRY),
@@ -160,12 +186,14 @@ CHANGE: Final = re.compile(r"UPDATE aftercommit\.tasks\b(?:(?!WHERE).)*\bstatus 
 
 
 def test_every_statement_that_changes_a_status_is_tried_above() -> None:
-    """A new one needs a line in ``MOVES``. ``steering`` has three; that of ``record`` serves all endings."""
+    """A new one needs a line in ``MOVES``. ``steering`` has three; that of ``record`` serves all
+    endings, and ``record_and_claim`` has the claim's from ``claims``."""
     modules = Path(aftercommit.db.__file__).parent.glob("*.py")
     counts = {module.stem: len(CHANGE.findall(module.read_text())) for module in modules}
     assert {name: count for name, count in counts.items() if count} == {
         "claims": 1,
         "record": 1,
+        "record_and_claim": 1,
         "schedule": 1,
         "steering": 3,
     }

@@ -9,11 +9,17 @@ from uuid import UUID
 import pytest
 
 from aftercommit.core.errors import DatabaseUnavailable
+from aftercommit.core.outcomes import Outcome
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claims
+from aftercommit.db import claims, record_and_claim
 from aftercommit.db.claims import ClaimedTask
+from aftercommit.db.outages import StatementRefused
+from aftercommit.db.record import AttemptKey
+from aftercommit.worker import outcome_policy
+from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.claimer import HELD_TRIES, Claimer
 from aftercommit.worker.fetcher import Offer
+from aftercommit.worker.recorder import Batch, Ended
 from aftercommit.worker.statistics import Statistics
 from tests.factories import a_claimed_task
 
@@ -41,6 +47,13 @@ class Parts:
         self.refills: list[int] = []
         self.kept: list[UUID] = []
         self.held: list[Offer] = []
+        self.batch: Batch | None = None
+        self.written: list[set[AttemptKey]] = []
+        self.given_back: list[Batch] = []
+
+    @property
+    def buffered(self) -> int:
+        return len(self.waiting)
 
     @property
     def free(self) -> int:
@@ -62,6 +75,18 @@ class Parts:
     def start(self, task: ClaimedTask, *, still_ours: bool) -> None:
         self.started.append((task.id.int, still_ours))
 
+    def lend(self) -> Batch | None:
+        return self.batch
+
+    def wrote(self, batch: Batch, taken: set[AttemptKey]) -> None:
+        assert batch is self.batch
+        self.written.append(taken)
+        self.batch = None
+
+    def failed(self, batch: Batch) -> None:
+        self.given_back.append(batch)
+        self.batch = None
+
     def expect(self, claim_id: UUID, tasks: Sequence[ClaimedTask], *, keep: bool = False) -> None:
         self.unrecorded |= {task.ref for task in tasks}
         if keep:
@@ -77,6 +102,8 @@ class Statements:
         self.locked: set[int] = set()
         self.stale: set[int] = set()
         self.lose_answer = False
+        self.refuses = False
+        self.closed: list[UUID] = []
 
     async def claim(self, _: Any, refs: Sequence[TaskRef], *, worker: str, claim_id: UUID) -> list[ClaimedTask]:
         self.asked.append(sorted(ref.task_id.int for ref in refs))
@@ -90,18 +117,35 @@ class Statements:
         assert worker == "worker"
         return {ref for ref in refs if ref.task_id.int in self.locked}
 
+    async def record_and_claim(
+        self,
+        _: Any,
+        outcomes: Sequence[Outcome],
+        refs: Sequence[TaskRef],
+        *,
+        closed: Sequence[UUID],
+        worker: str,
+        claim_id: UUID,
+    ) -> tuple[list[ClaimedTask], set[AttemptKey]]:
+        if self.refuses:
+            raise StatementRefused("no")
+        self.closed += closed
+        claimed = await self.claim(None, refs, worker=worker, claim_id=claim_id)
+        return claimed, {(outcome.task_id, outcome.attempt) for outcome in outcomes}
+
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
     found = Statements()
     monkeypatch.setattr(claims, "claim", found.claim)
+    monkeypatch.setattr(record_and_claim, "record_and_claim", found.record_and_claim)
     monkeypatch.setattr(claims, "find_claimable", found.find_claimable)
     return found
 
 
 async def claim_all(claimer: Claimer) -> float:
     connection: Any = SimpleNamespace(fetch=None)
-    return await claimer._claim_all(connection, asyncio.Event())
+    return await claimer._claim_all(connection, asyncio.Event(), asyncio.Event())
 
 
 def a_claimer(parts: Parts) -> Claimer:
@@ -113,7 +157,7 @@ def a_claimer(parts: Parts) -> Claimer:
         slots=stand_in,
         recorder=stand_in,
         statistics=Statistics(),
-        work=asyncio.Event(),
+        signal=ClaimSignal(),
     )
 
 
@@ -230,3 +274,37 @@ async def test_nothing_is_asked_without_a_lease(statements: Statements) -> None:
     parts.name = None
     await claim_all(a_claimer(parts))
     assert statements.asked == []
+
+
+def a_batch() -> Batch:
+    ended = a_claimed_task(id=UUID(int=77))
+    return Batch([Ended(ended, outcome_policy.succeeded(ended, "1"))], [UUID(int=7)])
+
+
+async def test_claim_takes_along_what_waits_to_be_recorded(statements: Statements) -> None:
+    parts = Parts(1, slots=10)
+    batch = parts.batch = a_batch()
+    await claim_all(a_claimer(parts))
+    assert (parts.started, parts.written, parts.given_back) == ([(1, True)], [{batch.ended[0].key}], [])
+    assert statements.closed == [UUID(int=7)]
+
+
+async def test_claim_goes_on_alone_when_an_outcome_is_refused(statements: Statements) -> None:
+    parts = Parts(1, slots=10)
+    batch = parts.batch = a_batch()
+    statements.refuses = True
+    await claim_all(a_claimer(parts))
+    assert (parts.started, parts.written, parts.given_back) == ([(1, True)], [], [batch])
+
+
+async def test_lost_answer_gives_back_the_outcomes_and_keeps_the_claim(statements: Statements) -> None:
+    parts = Parts(1, slots=10)
+    batch = parts.batch = a_batch()
+    statements.lose_answer = True
+    claimer = a_claimer(parts)
+    with pytest.raises(DatabaseUnavailable):
+        await claim_all(claimer)
+    assert (parts.started, parts.written, parts.given_back) == ([], [], [batch])
+    statements.lose_answer = False
+    await claim_all(claimer)
+    assert (parts.started, statements.asked) == ([(1, True)], [[1], [1]])

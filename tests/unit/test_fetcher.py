@@ -39,7 +39,7 @@ def a_fetcher(shares: dict[WorkQueue, int | None], *deliveries: Incoming) -> Fet
         shares=shares,
         prefetch=100,
         hand_back_seconds=3,
-        work=asyncio.Event(),
+        on_work=asyncio.Event().set,
         on_malformed=never_malformed,
     )
     for incoming in deliveries:

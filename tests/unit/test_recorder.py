@@ -17,7 +17,7 @@ from aftercommit.db.outages import StatementRefused
 from aftercommit.db.record import AttemptKey
 from aftercommit.runtime.notifier import OutboxNotifier
 from aftercommit.worker import outcome_policy, recorder
-from aftercommit.worker.recorder import Ended, Recorder
+from aftercommit.worker.recorder import Batch, Ended, Recorder
 from aftercommit.worker.statistics import Statistics
 from tests.factories import a_claimed_task
 
@@ -85,6 +85,12 @@ def give(to: Recorder, *numbers: int, claim_id: UUID = CLAIM, keep: bool = False
     to.expect(claim_id, tasks, keep=keep)
     for task in tasks:
         to.add(Ended(task, outcome_policy.succeeded(task, "1")))
+
+
+def lent(by: Recorder) -> Batch:
+    batch = by.lend()
+    assert batch is not None
+    return batch
 
 
 async def tick_until_idle(on: Recorder) -> None:
@@ -190,6 +196,79 @@ async def test_statement_that_takes_too_long_goes_on_by_halves_and_alone_it_wait
     await asyncio.sleep(0.06)
     await tick_until_idle(a_recorder)
     assert statements.endings[3] is Event.SUCCEED
+
+
+async def test_claim_takes_along_the_successes_that_wait_and_closes_their_claim(
+    statements: Statements, a_recorder: Recorder, statistics: Statistics
+) -> None:
+    give(a_recorder, 1, 2)
+    batch = lent(a_recorder)
+    assert ([outcome.task_id.int for outcome in batch.outcomes], batch.closed) == ([1, 2], [CLAIM])
+    a_recorder.wrote(batch, {ended.key for ended in batch.ended})
+    assert (statistics.outcomes, a_recorder.unrecorded) == ({"succeed": 2}, set())
+    await a_recorder.drain(5)
+    assert statements.batches == []
+
+
+async def test_one_batch_is_written_at_a_time(statements: Statements, a_recorder: Recorder) -> None:
+    """Else two batches might each leave a claim to the other."""
+    give(a_recorder, 1)
+    batch = lent(a_recorder)
+    give(a_recorder, 2, claim_id=UUID(int=98))
+    assert a_recorder.lend() is None
+    assert await a_recorder.tick() > 0
+    assert statements.batches == []
+    a_recorder.wrote(batch, {batch.ended[0].key})
+    await a_recorder.tick()
+    assert statements.batches == [[2]]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_other_outcomes_than_plain_successes_are_not_lent(a_recorder: Recorder, recorded: bool) -> None:
+    done = a_claimed_task(id=UUID(int=1), claim_id=CLAIM)
+    a_recorder.expect(CLAIM, [done])
+    outcome = outcome_policy.succeeded(done, "1") if recorded else outcome_policy.released(done, "stopped")
+    a_recorder.add(Ended(done, outcome, recorded))
+    assert a_recorder.lend() is None
+
+
+async def test_batch_that_a_claim_failed_to_write_is_written_alone(
+    statements: Statements, a_recorder: Recorder
+) -> None:
+    give(a_recorder, 1, 2)
+    a_recorder.failed(lent(a_recorder))
+    assert a_recorder.lend() is None
+    await a_recorder.tick()
+    assert (statements.batches, statements.forgotten) == ([[1, 2]], [CLAIM])
+
+
+async def test_what_a_claim_s_statement_missed_is_looked_at(
+    statements: Statements, a_recorder: Recorder, statistics: Statistics
+) -> None:
+    statements.gone = {1}
+    give(a_recorder, 1)
+    a_recorder.wrote(lent(a_recorder), set())
+    await tick_until_idle(a_recorder)
+    assert (statements.batches, statistics.outcomes) == ([[1]], {"refused": 1})
+    assert (statements.forgotten, a_recorder.unrecorded) == ([CLAIM], set())
+
+
+async def test_outcome_waits_for_the_next_claim_while_claims_follow_each_other(
+    statements: Statements, a_recorder: Recorder
+) -> None:
+    stopping = asyncio.Event()
+    running = asyncio.create_task(a_recorder.run(stopping))
+    await asyncio.sleep(0)
+    a_recorder.lend()
+    a_recorder.lend()
+    give(a_recorder, 1)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert statements.batches == []
+    await a_recorder.drain(5)  # no claim came
+    assert statements.batches == [[1]]
+    stopping.set()
+    await running
 
 
 async def test_outage_keeps_every_outcome(statements: Statements, a_recorder: Recorder) -> None:

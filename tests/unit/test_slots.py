@@ -12,6 +12,7 @@ from aftercommit.core.states import Event
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.runtime.notifier import OutboxNotifier
 from aftercommit.worker import slots
+from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.recorder import Ended, Recorder
 from aftercommit.worker.registry import Handlers
 from aftercommit.worker.slots import Slots
@@ -42,13 +43,15 @@ class Ground:
         settings = Settings(_env_file=None)
         self.outcomes = Outcomes(settings)
         self.work = asyncio.Event()
+        self.signal = ClaimSignal()
+        self.signal.rest(self.work)
         self.statistics = Statistics()
         self.slots = Slots(
             5,
             executor=an_executor(Handlers({handler.type: handler}, ("tests",))),
             recorder=self.outcomes,
             statistics=self.statistics,
-            work=self.work,
+            signal=self.signal,
         )
 
     def start(self, **fields: Any) -> None:
@@ -113,6 +116,7 @@ async def test_slot_stays_taken_while_its_thread_runs_whatever_is_cancelled() ->
     assert ground.outcomes.endings == [Event.RELEASE]
     assert ground.slots.taken == 1
     ground.work.clear()
+    ground.signal.rest(ground.work)
     release.set()
     async with asyncio.timeout(10):
         await ground.work.wait()
