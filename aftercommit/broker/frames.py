@@ -6,7 +6,6 @@ time. Like there, the confirms end with the channel.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
 
 import aiormq
 import pamqp.frame
@@ -16,23 +15,21 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from aftercommit.broker.message import Message
+from aftercommit.broker.message import PERSISTENT, Message
 from aftercommit.broker.receipt import Fate, Receipt
-
-PERSISTENT: Final = 2
 
 Confirm = asyncio.Future[object]
 
 
-async def send(channel: aiormq.Channel, messages: Sequence[Message]) -> list[Confirm | Receipt]:
-    """Write all ``messages``; returns for each a future that its confirm settles, or at once the receipt of one that
-    AMQP cannot carry."""
+async def send(channel: aiormq.Channel, messages: Sequence[Message], *, delivery_mode: int) -> list[Confirm | Receipt]:
+    """Write all ``messages``, those with ``delivery_mode`` that need not be persistent; returns for each a future that
+    its confirm settles, or at once the receipt of one that AMQP cannot carry."""
     sent: list[Confirm | Receipt] = []
     payload: list[bytes] = []
     async with channel.lock:
         for message in messages:
             try:
-                payload.append(_frames(message, channel))
+                payload.append(_frames(message, channel, delivery_mode))
             except (TypeError, ValueError) as error:  # pamqp's words for a name that is too long, and the like
                 sent.append(Receipt(Fate.UNACCEPTABLE, f"AMQP cannot carry it: {error}"))
             else:
@@ -50,9 +47,9 @@ def _expect(channel: aiormq.Channel, message: Message) -> Confirm:
     return confirm
 
 
-def _frames(message: Message, channel: aiormq.Channel) -> bytes:
+def _frames(message: Message, channel: aiormq.Channel, delivery_mode: int) -> bytes:
     properties = Basic.Properties(
-        delivery_mode=PERSISTENT,
+        delivery_mode=PERSISTENT if message.persistent else delivery_mode,
         message_id=message.message_id,
         content_type="application/json",
         headers=dict(message.headers) or None,
