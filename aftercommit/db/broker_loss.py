@@ -1,0 +1,113 @@
+"""Statements for a broker that lost what it held: since when, and which tasks must be sent again.
+
+``broker_marker`` has one row. Its ``planted_at`` is the moment by which the messages of all tasks sent out before were
+lost; ``resent_at`` is null until these are sent again, by however many processes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from aftercommit.core.queues import QueueType, WorkQueue
+from aftercommit.core.states import SOURCES, Event
+from aftercommit.db.database import Fetch
+
+_NOTE: Final = """
+    INSERT INTO aftercommit.broker_marker AS known (queue_type, planted_at, resent_at) VALUES ($1, now(), now())
+    ON CONFLICT (id) DO UPDATE
+        SET queue_type = excluded.queue_type, planted_at = now(),
+            resent_at = CASE WHEN known.queue_type <> excluded.queue_type THEN now() END
+    RETURNING resent_at IS NULL AS lost
+"""
+
+
+async def note_planted(fetch: Fetch, queue_type: QueueType) -> bool:
+    """Note that the marker was not there and was planted just now; whether that means a loss. It does not the first
+    time, nor after the queues' type was changed: an operator drains them for that."""
+    (row,) = await fetch(_NOTE, queue_type)
+    return bool(row["lost"])
+
+
+_LOST_BEFORE: Final = "SELECT planted_at FROM aftercommit.broker_marker WHERE resent_at IS NULL"
+
+
+async def lost_before(fetch: Fetch) -> datetime | None:
+    """Waiting tasks that were sent out before this moment, and have no outbox row, must be sent again; None when there
+    is nothing to do."""
+    rows = await fetch(_LOST_BEFORE)
+    moment: datetime | None = rows[0]["planted_at"] if rows else None
+    return moment
+
+
+_FIND: Final = """
+    WITH looked AS MATERIALIZED (
+        SELECT id, status, enqueued, queued_at, due_at FROM aftercommit.tasks
+        WHERE finished_at IS NULL AND queue = $1 AND priority = $2 AND id > $3::uuid
+        ORDER BY id LIMIT $4
+    ), lost AS MATERIALIZED (
+        SELECT l.id, l.status = ANY($6::text[]) AND l.due_at >= $7::timestamptz AS delayed FROM looked l
+        WHERE l.status = ANY($5::text[]) AND l.enqueued AND l.queued_at < $7::timestamptz
+            AND NOT EXISTS (SELECT FROM aftercommit.outbox o WHERE o.task_id = l.id)
+    )
+    SELECT (SELECT count(*) FROM looked) AS looked, (SELECT id FROM looked ORDER BY id DESC LIMIT 1) AS last_id,
+        ARRAY (SELECT id FROM lost WHERE delayed IS NOT TRUE) AS waiting,
+        ARRAY (SELECT id FROM lost WHERE delayed) AS delayed
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the unfinished tasks of a work queue, in id order: how many were ``looked`` at, up to ``last_id`` (None
+    where there was none). The messages of ``waiting`` and ``delayed`` were lost: those of delayed ones in a retry queue
+    whose delay was not over."""
+
+    looked: int
+    last_id: UUID | None
+    waiting: Sequence[UUID]
+    delayed: Sequence[UUID]
+
+
+async def find_lost(fetch: Fetch, work_queue: WorkQueue, *, after: UUID, before: datetime, limit: int) -> Stretch:
+    """Look at up to ``limit`` unfinished tasks with ids after ``after`` for those that were sent out before ``before``,
+    still wait, and have no row in the outbox.
+
+    Served by ``tasks_unfinished``; reads the outbox as a whole, once; locks nothing.
+    """
+    (row,) = await fetch(
+        _FIND,
+        work_queue.queue,
+        work_queue.priority,
+        after,
+        limit,
+        SOURCES[Event.CLAIM],
+        SOURCES[Event.FALL_DUE],
+        before,
+    )
+    return Stretch(row["looked"], row["last_id"], row["waiting"], row["delayed"])
+
+
+_POSTPONE: Final = """
+    WITH delayed AS (
+        SELECT id FROM aftercommit.tasks
+        WHERE id = ANY($1::uuid[]) AND status = ANY($2::text[]) AND enqueued AND queued_at < $3::timestamptz
+            AND due_at IS NOT NULL
+        ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+    UPDATE aftercommit.tasks t SET enqueued = false FROM delayed WHERE t.id = delayed.id RETURNING t.id
+"""
+
+
+async def postpone(fetch: Fetch, ids: Sequence[UUID], *, before: datetime) -> int:
+    """Leave those of these tasks that still wait for a delay since before ``before`` to the scheduler, which sends them
+    when they are due, with the same dispatch; how many. Passes over locked rows. Served by the primary key."""
+    return len(await fetch(_POSTPONE, ids, SOURCES[Event.FALL_DUE], before))
+
+
+_CLOSE: Final = "UPDATE aftercommit.broker_marker SET resent_at = now() WHERE planted_at = $1 AND resent_at IS NULL"
+
+
+async def close(fetch: Fetch, before: datetime) -> None:
+    """What was lost ``before`` is sent again. Changes nothing if more was lost meanwhile."""
+    await fetch(_CLOSE, before)

@@ -1,0 +1,115 @@
+"""Notices at once that the broker came back without what it held, and has all that waited sent again.
+
+It looks for the marker (``broker/marker.py``). Where that is gone, the message of every waiting task that was sent out
+before is gone too, unless its row still stands in the outbox; such tasks are sent again, with the same dispatch. What
+the relay published between the broker's return and the look is sent twice, and the second message is stale at the
+claim. Losses that leave the marker where it is, such as a purged queue, are the reconciler's.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from aftercommit.broker.marker import Marker
+from aftercommit.core.errors import BrokerUnavailable
+from aftercommit.core.queues import Priority, QueueType, WorkQueue
+from aftercommit.db import broker_loss, reconcile
+from aftercommit.db.database import Database
+from aftercommit.runtime.notifier import OutboxNotifier
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_SECONDS: Final = 2.0
+
+LOOK: Final = 5_000
+"""So many unfinished tasks of a work queue are looked at in one transaction."""
+
+_FIRST: Final = UUID(int=0)
+
+
+@dataclass(slots=True)
+class Pass:
+    """One walk over the unfinished tasks, for those that were sent out ``before``: the work queues that are ``left``,
+    and the id ``after`` which to go on in the first of them."""
+
+    before: datetime
+    left: list[WorkQueue]
+    after: UUID = _FIRST
+    resent: int = 0
+    postponed: int = 0
+    began_at: float = field(default_factory=time.monotonic)
+
+
+class LossDetector:
+    """Any number may run. All that see the loss walk over the tasks, and each of these is sent again by one of them."""
+
+    def __init__(
+        self,
+        database: Database,
+        notifier: OutboxNotifier,
+        marker: Marker,
+        *,
+        queue_type: QueueType,
+        work_queues: Sequence[WorkQueue],
+        interval_seconds: float = INTERVAL_SECONDS,
+    ) -> None:
+        self._database = database
+        self._notifier = notifier
+        self._marker = marker
+        self._queue_type = queue_type
+        self._work_queues = sorted(work_queues, key=lambda work_queue: list(Priority).index(work_queue.priority))
+        self._interval_seconds = interval_seconds
+        self._planted = False
+        self._pass: Pass | None = None
+
+    async def run_once(self) -> float:
+        """Look for the marker; take a step if something is to be sent again. Returns the seconds until the next call: 0
+        while there may be more to send."""
+        await self._look()
+        before = await broker_loss.lost_before(self._database.fetch)
+        if before is None:
+            self._pass = None
+            return self._interval_seconds
+        if self._pass is None or self._pass.before != before:
+            self._pass = Pass(before, list(self._work_queues))
+        await self._step(self._pass)
+        return 0
+
+    async def _look(self) -> None:
+        try:
+            self._planted |= await self._marker.was_gone()
+        except BrokerUnavailable as error:
+            # No backoff: the next look shall come soon after the broker does. Other services log that it is away.
+            log.debug("marker_not_seen", error=str(error))
+        if self._planted:
+            # After the marker was planted: what is lost from here on takes that away again.
+            lost = await broker_loss.note_planted(self._database.fetch, self._queue_type)
+            self._planted = False
+            if lost:
+                log.warning("broker_lost_messages", queue_type=str(self._queue_type))
+
+    async def _step(self, walk: Pass) -> None:
+        if not walk.left:
+            await broker_loss.close(self._database.fetch, walk.before)
+            seconds = round(time.monotonic() - walk.began_at, 1)
+            log.info("lost_messages_replaced", resent=walk.resent, postponed=walk.postponed, seconds=seconds)
+            return
+        before = walk.before
+        async with self._database.transaction() as fetch:
+            stretch = await broker_loss.find_lost(fetch, walk.left[0], after=walk.after, before=before, limit=LOOK)
+            resent = await reconcile.resend(fetch, stretch.waiting, before=before) if stretch.waiting else 0
+            postponed = await broker_loss.postpone(fetch, stretch.delayed, before=before) if stretch.delayed else 0
+        if resent:
+            self._notifier.send()
+        walk.resent += resent
+        walk.postponed += postponed
+        if stretch.last_id is not None and stretch.looked == LOOK:
+            walk.after = stretch.last_id
+        else:
+            walk.left.pop(0)
+            walk.after = _FIRST
