@@ -1,7 +1,7 @@
 """Statements for a broker that lost what it held: since when, and which tasks must be sent again.
 
-``broker_marker`` has one row. Its ``planted_at`` is the moment by which the messages of all tasks sent out before were
-lost; ``resent_at`` is null until these are sent again, by however many processes.
+``broker_marker`` has one row. Messages of tasks that were sent out before its ``lost_before`` are lost; ``resent_at``
+is null until these tasks are sent again, by however many processes.
 """
 
 from collections.abc import Sequence
@@ -14,30 +14,47 @@ from aftercommit.core.queues import QueueType, WorkQueue
 from aftercommit.core.states import SOURCES, Event
 from aftercommit.db.database import Fetch
 
-_NOTE: Final = """
-    INSERT INTO aftercommit.broker_marker AS known (queue_type, planted_at, resent_at) VALUES ($1, now(), now())
+_NOTE_AWAY: Final = """
+    WITH noted AS (UPDATE aftercommit.broker_marker SET away_since = now()) SELECT now() AS since
+"""
+
+
+async def note_away(fetch: Fetch) -> datetime:
+    """Note that the broker answered this process until now, and does not any more; the moment of that."""
+    (row,) = await fetch(_NOTE_AWAY)
+    since: datetime = row["since"]
+    return since
+
+
+_NOTE_LOSS: Final = """
+    INSERT INTO aftercommit.broker_marker AS known (queue_type, lost_before, resent_at) VALUES ($1, now(), now())
     ON CONFLICT (id) DO UPDATE
-        SET queue_type = excluded.queue_type, planted_at = now(),
+        SET queue_type = excluded.queue_type,
+            lost_before = CASE WHEN $2::timestamptz IS NULL THEN now() ELSE greatest($2, known.away_since) END,
             resent_at = CASE WHEN known.queue_type <> excluded.queue_type THEN now() END
     RETURNING resent_at IS NULL AS lost
 """
 
 
-async def note_planted(fetch: Fetch, queue_type: QueueType) -> bool:
+async def note_loss(fetch: Fetch, queue_type: QueueType, *, away_since: datetime | None) -> bool:
     """Note that the marker was not there and was planted just now; whether that means a loss. It does not the first
-    time, nor after the queues' type was changed: an operator drains them for that."""
-    (row,) = await fetch(_NOTE, queue_type)
+    time, nor after the queues' type was changed: an operator drains them for that.
+
+    What was sent out since the broker went away was published after its return. ``away_since`` is when this process
+    noticed, if it did; the broker may have answered another one for longer.
+    """
+    (row,) = await fetch(_NOTE_LOSS, queue_type, away_since)
     return bool(row["lost"])
 
 
-_LOST_BEFORE: Final = "SELECT planted_at FROM aftercommit.broker_marker WHERE resent_at IS NULL"
+_LOST_BEFORE: Final = "SELECT lost_before FROM aftercommit.broker_marker WHERE resent_at IS NULL"
 
 
 async def lost_before(fetch: Fetch) -> datetime | None:
     """Waiting tasks that were sent out before this moment, and have no outbox row, must be sent again; None when there
     is nothing to do."""
     rows = await fetch(_LOST_BEFORE)
-    moment: datetime | None = rows[0]["planted_at"] if rows else None
+    moment: datetime | None = rows[0]["lost_before"] if rows else None
     return moment
 
 
@@ -111,7 +128,7 @@ async def postpone(fetch: Fetch, ids: Sequence[UUID], *, before: datetime) -> in
     return len(await fetch(_POSTPONE, ids, SOURCES[Event.FALL_DUE], before))
 
 
-_CLOSE: Final = "UPDATE aftercommit.broker_marker SET resent_at = now() WHERE planted_at = $1 AND resent_at IS NULL"
+_CLOSE: Final = "UPDATE aftercommit.broker_marker SET resent_at = now() WHERE lost_before = $1 AND resent_at IS NULL"
 
 
 async def close(fetch: Fetch, before: datetime) -> None:

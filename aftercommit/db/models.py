@@ -178,7 +178,8 @@ broker_marker: Final = Table(
     metadata,
     Column("id", Boolean, primary_key=True, server_default="true"),
     Column("queue_type", Text, nullable=False, comment="what the queues were when the marker was planted"),
-    _time("planted_at", nullable=False, comment="what was sent out before and waits must be sent again"),
+    _time("away_since", comment="when a maintenance process last found that the broker had gone away"),
+    _time("lost_before", nullable=False, comment="what was sent out before and waits must be sent again"),
     _time("resent_at", comment="when that was done; null: it is being done"),
 )
 

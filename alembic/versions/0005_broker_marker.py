@@ -19,7 +19,12 @@ def upgrade() -> None:
         sa.Column("id", sa.Boolean(), server_default="true", nullable=False),
         sa.Column("queue_type", sa.Text(), nullable=False, comment="what the queues were when the marker was planted"),
         sa.Column(
-            "planted_at",
+            "away_since",
+            sa.TIMESTAMP(timezone=True),
+            comment="when a maintenance process last found that the broker had gone away",
+        ),
+        sa.Column(
+            "lost_before",
             sa.TIMESTAMP(timezone=True),
             nullable=False,
             comment="what was sent out before and waits must be sent again",

@@ -60,7 +60,7 @@ _IN_THE_BROKER: Final = """
         AND NOT EXISTS (SELECT FROM aftercommit.outbox o WHERE o.task_id = t.id)
 """
 _REPLACED: Final = """
-    SELECT m.planted_at > $1::timestamptz AND m.resent_at IS NOT NULL
+    SELECT m.lost_before > $1::timestamptz AND m.resent_at IS NOT NULL
         AND NOT EXISTS (SELECT FROM aftercommit.outbox WHERE created_at <= m.resent_at)
     FROM aftercommit.broker_marker m
 """

@@ -145,11 +145,27 @@ async def test_restart_of_quorum_queues_sends_nothing_again(service: Service, se
     detector = detect(QueueType.QUORUM)
     await settle(detector)
     await asyncio.to_thread(servers.rabbitmq.restart)
-    (before,) = await service.query("SELECT planted_at FROM aftercommit.broker_marker")
+    (before,) = await service.query("SELECT lost_before FROM aftercommit.broker_marker")
     for _ in range(3):
         assert await settle(detector) == 0
-    (after,) = await service.query("SELECT planted_at FROM aftercommit.broker_marker")
+    (after,) = await service.query("SELECT lost_before FROM aftercommit.broker_marker")
     assert before == after
+
+
+async def test_what_was_sent_out_while_the_broker_was_away_is_not_sent_again(
+    service: Service, servers: Servers, detect: Detect
+) -> None:
+    detector = detect(QueueType.CLASSIC)
+    await settle(detector)
+    lost, later = ids(2)
+    await add_tasks(service, [lost], Status.QUEUED)
+    await asyncio.to_thread(servers.rabbitmq.stop)
+    assert await detector.run_once() == INTERVAL_SECONDS
+    # As the relay leaves it, which was back before the detector.
+    await add_tasks(service, [later], Status.QUEUED)
+    await asyncio.to_thread(servers.rabbitmq.start)
+    assert await settle(detector) > 0
+    assert await sent(service) == [lost]
 
 
 async def test_first_start_sends_nothing_again(service: Service, detect: Detect) -> None:

@@ -1,9 +1,12 @@
 """Notices at once that the broker came back without what it held, and has all that waited sent again.
 
 It looks for the marker (``broker/marker.py``). Where that is gone, the message of every waiting task that was sent out
-before is gone too, unless its row still stands in the outbox; such tasks are sent again, with the same dispatch. What
-the relay published between the broker's return and the look is sent twice, and the second message is stale at the
-claim. Losses that leave the marker where it is, such as a purged queue, are the reconciler's.
+before is gone too, unless its row still stands in the outbox; such tasks are sent again, with the same dispatch.
+
+"Before" is before the broker went away, as this process or another one saw it. Where none did, it is before the marker
+was found gone: what the relay published between the broker's return and the look is then sent twice, and the second
+message is stale at the claim. Losses that leave the marker where it is, such as a purged queue, are the reconciler's,
+and so are those between a broker that is away for maintenance alone and its end.
 """
 
 import time
@@ -64,6 +67,8 @@ class LossDetector:
         self._queue_type = queue_type
         self._work_queues = sorted(work_queues, key=lambda work_queue: list(Priority).index(work_queue.priority))
         self._interval_seconds = interval_seconds
+        self._seen = False
+        self._away_since: datetime | None = None
         self._planted = False
         self._pass: Pass | None = None
 
@@ -81,17 +86,22 @@ class LossDetector:
         return 0
 
     async def _look(self) -> None:
+        """Raises DatabaseUnavailable; what was seen is then noted next time."""
         try:
             self._planted |= await self._marker.was_gone()
         except BrokerUnavailable as error:
             # No backoff: the next look shall come soon after the broker does. Other services log that it is away.
             log.debug("marker_not_seen", error=str(error))
+            if self._seen and self._away_since is None:
+                self._away_since = await broker_loss.note_away(self._database.fetch)
+            return
         if self._planted:
             # After the marker was planted: what is lost from here on takes that away again.
-            lost = await broker_loss.note_planted(self._database.fetch, self._queue_type)
+            lost = await broker_loss.note_loss(self._database.fetch, self._queue_type, away_since=self._away_since)
             self._planted = False
             if lost:
                 log.warning("broker_lost_messages", queue_type=str(self._queue_type))
+        self._seen, self._away_since = True, None
 
     async def _step(self, walk: Pass) -> None:
         if not walk.left:
