@@ -36,7 +36,7 @@ _FIRST: Final = UUID(int=0)
 
 
 @dataclass(slots=True)
-class Pass:
+class Walk:
     """One walk over the unfinished tasks, for those that were sent out ``before``: the work queues that are ``left``,
     and the id ``after`` which to go on in the first of them."""
 
@@ -70,19 +70,19 @@ class LossDetector:
         self._seen = False
         self._away_since: datetime | None = None
         self._planted = False
-        self._pass: Pass | None = None
+        self._walk: Walk | None = None
 
     async def run_once(self) -> float:
         """Look for the marker; take a step if something is to be sent again. Returns the seconds until the next call: 0
         while there may be more to send."""
         await self._look()
         before = await broker_loss.lost_before(self._database.fetch)
+        if self._walk is not None and self._walk.before != before:
+            self._end(self._walk)  # another process was at the end first, or more was lost
         if before is None:
-            self._pass = None
             return self._interval_seconds
-        if self._pass is None or self._pass.before != before:
-            self._pass = Pass(before, list(self._work_queues))
-        await self._step(self._pass)
+        self._walk = self._walk or Walk(before, list(self._work_queues))
+        await self._step(self._walk)
         return 0
 
     async def _look(self) -> None:
@@ -103,11 +103,10 @@ class LossDetector:
                 log.warning("broker_lost_messages", queue_type=str(self._queue_type))
         self._seen, self._away_since = True, None
 
-    async def _step(self, walk: Pass) -> None:
+    async def _step(self, walk: Walk) -> None:
         if not walk.left:
             await broker_loss.close(self._database.fetch, walk.before)
-            seconds = round(time.monotonic() - walk.began_at, 1)
-            log.info("lost_messages_replaced", resent=walk.resent, postponed=walk.postponed, seconds=seconds)
+            self._end(walk)
             return
         before = walk.before
         async with self._database.transaction() as fetch:
@@ -123,3 +122,8 @@ class LossDetector:
         else:
             walk.left.pop(0)
             walk.after = _FIRST
+
+    def _end(self, walk: Walk) -> None:
+        seconds = round(time.monotonic() - walk.began_at, 1)
+        log.info("lost_messages_replaced", resent=walk.resent, postponed=walk.postponed, seconds=seconds)
+        self._walk = None
