@@ -6,8 +6,8 @@ restart under quorum queues, nothing under classic queues with transient message
 """
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import uuid4
 
 import aio_pika
 import structlog
@@ -26,6 +26,9 @@ MARKER: Final = "aftercommit.marker"
 """Not ``tasks.…``: a policy for those, a TTL say, must not take the marker away."""
 
 PLANT_SECONDS: Final = 10.0
+
+FRESH: Final = timedelta(minutes=1)
+"""A marker younger than this was planted by a process that found it gone at the same time."""
 
 
 class Marker:
@@ -72,12 +75,12 @@ class Marker:
         return queue.declaration_result.message_count or 0
 
     async def _plant(self) -> bool:
-        """Whether ours is the first marker there. A new channel each time: one that was refused goes on being
+        """Whether there was no marker that is older. A new channel each time: one that was refused goes on being
         refused."""
         channel = await self._connection.open_channel(publisher_confirms=True)
         try:
             async with asyncio.timeout(PLANT_SECONDS):
-                return await self._publish(channel, uuid4().hex)
+                return await self._publish(channel)
         except BROKER_ERRORS as error:
             # A returned message is not refused: somebody deleted the queue meanwhile.
             if isinstance(error, DeliveryError) and not isinstance(error, PublishError):
@@ -86,14 +89,15 @@ class Marker:
         finally:
             await self._connection.close_channel(channel)
 
-    async def _publish(self, channel: AbstractChannel, message_id: str) -> bool:
+    async def _publish(self, channel: AbstractChannel) -> bool:
         mode = aio_pika.DeliveryMode(DELIVERY_MODES[self._queue_type])
-        await channel.default_exchange.publish(aio_pika.Message(b"", message_id=message_id, delivery_mode=mode), MARKER)
+        now = datetime.now(UTC)
+        await channel.default_exchange.publish(aio_pika.Message(b"", timestamp=now, delivery_mode=mode), MARKER)
         # A quorum queue takes one message more than its limit.
         first = await (await channel.get_queue(MARKER, ensure=False)).get(fail=False)
         if first is not None:
             await first.nack(requeue=True)
-        return first is None or first.message_id == message_id
+        return first is None or first.timestamp is None or now - first.timestamp < FRESH
 
     def _tell(self, problem: str | None) -> None:
         if problem and problem != self._problem:

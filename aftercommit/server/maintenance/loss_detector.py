@@ -32,6 +32,9 @@ INTERVAL_SECONDS: Final = 2.0
 LOOK: Final = 5_000
 """So many unfinished tasks of a work queue are looked at in one transaction."""
 
+TAKE_OVER_SECONDS: Final = 10.0
+"""So long the process that noted a loss is alone with it: a second walk would read the same tasks."""
+
 _FIRST: Final = UUID(int=0)
 
 
@@ -49,7 +52,8 @@ class Walk:
 
 
 class LossDetector:
-    """Any number may run. All that see the loss walk over the tasks, and each of these is sent again by one of them."""
+    """Any number may run. The one that notes a loss walks over the tasks; the others help when that takes long, or take
+    over when it is gone. Each task is sent again by one of them."""
 
     def __init__(
         self,
@@ -69,21 +73,36 @@ class LossDetector:
         self._interval_seconds = interval_seconds
         self._seen = False
         self._away_since: datetime | None = None
+        self._looked_at: float | None = None
         self._planted = False
+        self._noted = False
+        self._open_since: float | None = None
         self._walk: Walk | None = None
 
     async def run_once(self) -> float:
         """Look for the marker; take a step if something is to be sent again. Returns the seconds until the next call: 0
         while there may be more to send."""
-        await self._look()
+        if self._looked_at is None or time.monotonic() - self._looked_at >= self._interval_seconds:
+            self._looked_at = time.monotonic()
+            await self._look()
         before = await broker_loss.lost_before(self._database.fetch)
         if self._walk is not None and self._walk.before != before:
             self._end(self._walk)  # another process was at the end first, or more was lost
-        if before is None:
+        if not self._is_ours(before) or before is None:
+            self._looked_at = None
             return self._interval_seconds
         self._walk = self._walk or Walk(before, list(self._work_queues))
         await self._step(self._walk)
         return 0
+
+    def _is_ours(self, before: datetime | None) -> bool:
+        """Whether this process is to walk, if there is something to send again."""
+        if before is None:
+            self._noted, self._open_since = False, None
+            return False
+        now = time.monotonic()
+        self._open_since = self._open_since or now
+        return self._noted or now - self._open_since >= TAKE_OVER_SECONDS
 
     async def _look(self) -> None:
         """Raises DatabaseUnavailable; what was seen is then noted next time."""
@@ -100,6 +119,7 @@ class LossDetector:
             lost = await broker_loss.note_loss(self._database.fetch, self._queue_type, away_since=self._away_since)
             self._planted = False
             if lost:
+                self._noted = True
                 log.warning("broker_lost_messages", queue_type=str(self._queue_type))
         self._seen, self._away_since = True, None
 
