@@ -41,7 +41,7 @@ class Declarer:
     def __init__(self, connection: BrokerConnection, settings: Settings) -> None:
         self._connection = connection
         self._work_queues = settings.work_queues
-        self._work_queue_type = settings.rabbitmq_queue_type
+        self.queue_type = settings.rabbitmq_queue_type
         self._delays = frozenset(settings.retry_delays_seconds)
         self._compared_at: float | None = None
         self.report = Report()
@@ -70,7 +70,7 @@ class Declarer:
     async def _examine(self, *, create: bool) -> Report:
         problems: dict[str, str] = {}
         tuning: dict[str, str] = {}
-        for queue in topology.queues(self._work_queues, sorted(self._delays), work_queue_type=self._work_queue_type):
+        for queue in topology.queues(self._work_queues, sorted(self._delays), queue_type=self.queue_type):
             if not create and not await self._exists(queue.name):
                 continue
             if queue.exchange is not None and queue.exchange not in problems:

@@ -6,7 +6,6 @@ time. Like there, the confirms end with the channel.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
 
 import aiormq
 import pamqp.frame
@@ -16,40 +15,42 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from aftercommit.broker.message import Message
+from aftercommit.broker.message import PERSISTENT, Message
 from aftercommit.broker.receipt import Fate, Receipt
-
-PERSISTENT: Final = 2
 
 Confirm = asyncio.Future[object]
 
 
-async def send(channel: aiormq.Channel, messages: Sequence[Message]) -> list[Confirm | Receipt]:
-    """Write all ``messages``; returns for each a future that its confirm settles, or at once the receipt of one that
-    AMQP cannot carry."""
+async def send(channel: aiormq.Channel, messages: Sequence[Message], *, delivery_mode: int) -> list[Confirm | Receipt]:
+    """Write all ``messages``, those with ``delivery_mode`` that need not be persistent; returns for each a future that
+    its confirm settles, or at once the receipt of one that AMQP cannot carry."""
     async with channel.lock:
-        frames, sent = _numbered(channel, messages)
+        frames, sent = _numbered(channel, messages, delivery_mode)
         await channel.write_queue.put(frames)
     return sent
 
 
-def send_at_once(channel: aiormq.Channel, messages: Sequence[Message]) -> list[Confirm | Receipt]:
+def send_at_once(
+    channel: aiormq.Channel, messages: Sequence[Message], *, delivery_mode: int
+) -> list[Confirm | Receipt]:
     """As ``send``, on a channel that nobody else sends on: nothing else may hold its lock. Raises asyncio.QueueFull
     when the connection takes nothing now; nothing was sent then."""
     if channel.write_queue.full():
         raise asyncio.QueueFull
-    frames, sent = _numbered(channel, messages)
+    frames, sent = _numbered(channel, messages, delivery_mode)
     channel.write_queue.put_nowait(frames)
     return sent
 
 
-def _numbered(channel: aiormq.Channel, messages: Sequence[Message]) -> tuple[ChannelFrame, list[Confirm | Receipt]]:
+def _numbered(
+    channel: aiormq.Channel, messages: Sequence[Message], delivery_mode: int
+) -> tuple[ChannelFrame, list[Confirm | Receipt]]:
     """All ``messages`` as one run of frames. From here on the channel counts them: they must be sent in this order."""
     sent: list[Confirm | Receipt] = []
     payload: list[bytes] = []
     for message in messages:
         try:
-            payload.append(_frames(message, channel))
+            payload.append(_frames(message, channel, delivery_mode))
         except (TypeError, ValueError) as error:  # pamqp's words for a name that is too long, and the like
             sent.append(Receipt(Fate.UNACCEPTABLE, f"AMQP cannot carry it: {error}"))
         else:
@@ -66,9 +67,9 @@ def _expect(channel: aiormq.Channel, message: Message) -> Confirm:
     return confirm
 
 
-def _frames(message: Message, channel: aiormq.Channel) -> bytes:
+def _frames(message: Message, channel: aiormq.Channel, delivery_mode: int) -> bytes:
     properties = Basic.Properties(
-        delivery_mode=PERSISTENT,
+        delivery_mode=PERSISTENT if message.persistent else delivery_mode,
         message_id=message.message_id,
         content_type="application/json",
         headers=dict(message.headers) or None,

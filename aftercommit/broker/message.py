@@ -12,7 +12,14 @@ from uuid import UUID
 from aftercommit.broker.topology import DEAD_LETTERS, retry_exchange
 from aftercommit.core import json_text
 from aftercommit.core.errors import MalformedMessage
+from aftercommit.core.queues import QueueType
 from aftercommit.core.task_ref import MAX_REFS, TaskRef
+
+TRANSIENT: Final = 1
+PERSISTENT: Final = 2
+DELIVERY_MODES: Final[Mapping[QueueType, int]] = {QueueType.QUORUM: PERSISTENT, QueueType.CLASSIC: TRANSIENT}
+"""How messages are published, by the type of the queues. A classic queue forgets transient messages when its node
+restarts (decision 26). A quorum queue keeps all, whatever they say."""
 
 VERSION: Final = 1
 MAX_DISPATCH: Final = 2**31 - 1
@@ -24,7 +31,8 @@ LONGEST_REASON: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it is published, persistent and mandatory. ``message_id`` is unique among those under way."""
+    """A message as it is published, mandatory. ``message_id`` is unique among those under way. ``persistent``: whatever
+    the type of the queues is."""
 
     message_id: str
     exchange: str
@@ -32,6 +40,7 @@ class Message:
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_seconds: int | None = None
+    persistent: bool = False
 
 
 def enqueue(message_id: str, *, work_queue: str, refs: Sequence[TaskRef], delay_seconds: int | None = None) -> Message:
@@ -41,9 +50,9 @@ def enqueue(message_id: str, *, work_queue: str, refs: Sequence[TaskRef], delay_
 
 
 def dead_letter(message_id: str, *, work_queue: str, reason: str, body: bytes) -> Message:
-    """A message for the dead-letter queue. Its headers tell the reason and the work queue."""
+    """A persistent message for the dead-letter queue. Its headers tell the reason and the work queue."""
     headers = {REASON_HEADER: reason[:LONGEST_REASON], WORK_QUEUE_HEADER: work_queue}
-    return Message(message_id, "", DEAD_LETTERS, body, headers)
+    return Message(message_id, "", DEAD_LETTERS, body, headers, persistent=True)
 
 
 def encode(refs: Sequence[TaskRef]) -> bytes:

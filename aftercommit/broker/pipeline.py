@@ -11,7 +11,7 @@ from aftercommit.broker import receipt
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.frames import Confirm, send_at_once
-from aftercommit.broker.message import Message
+from aftercommit.broker.message import DELIVERY_MODES, Message
 from aftercommit.broker.receipt import Receipt
 from aftercommit.core.errors import BrokerUnavailable
 
@@ -25,6 +25,7 @@ class Pipeline:
     def __init__(self, connection: BrokerConnection, declarer: Declarer, *, unblock_seconds: float) -> None:
         self._connection = connection
         self._declarer = declarer
+        self._delivery_mode = DELIVERY_MODES[declarer.queue_type]
         self._unblock_seconds = unblock_seconds
         self._compared_at: float | None = None
         self._channel: AbstractChannel | None = None
@@ -62,7 +63,7 @@ class Pipeline:
         if self._sending is None or self._sending.is_closed:
             raise BrokerUnavailable("RabbitMQ is not connected.")
         try:
-            (sent,) = send_at_once(self._sending, [message])
+            (sent,) = send_at_once(self._sending, [message], delivery_mode=self._delivery_mode)
         except asyncio.QueueFull:
             raise BrokerUnavailable("The connection to RabbitMQ takes nothing now.") from None
         return sent

@@ -13,7 +13,7 @@ from aftercommit.broker.broker_errors import BROKER_ERRORS
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.frames import send
-from aftercommit.broker.message import Message
+from aftercommit.broker.message import DELIVERY_MODES, Message
 from aftercommit.broker.receipt import UNANSWERED, Fate, Receipt
 from aftercommit.core.errors import BrokerUnavailable
 
@@ -32,6 +32,7 @@ class Publisher:
         """``declarer`` is for this publisher alone."""
         self._connection = connection
         self._declarer = declarer
+        self._delivery_mode = DELIVERY_MODES[declarer.queue_type]
         self._declared_at: float | None = None
         self._confirm_seconds = confirm_seconds
         self._channel: AbstractChannel | None = None
@@ -108,7 +109,7 @@ class Publisher:
         channel = await self._open_channel()
         sent: list[asyncio.Future[object] | Receipt] = []
         try:
-            sent = await send(channel, messages)
+            sent = await send(channel, messages, delivery_mode=self._delivery_mode)
             if confirms := [one for one in sent if not isinstance(one, Receipt)]:
                 await asyncio.wait(confirms)
         finally:

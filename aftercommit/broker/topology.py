@@ -48,14 +48,12 @@ class Queue:
     routing_key: str = ""
 
 
-def queues(
-    work_queues: Iterable[WorkQueue], delays_seconds: Iterable[int], *, work_queue_type: QueueType
-) -> list[Queue]:
-    """Every queue there should be."""
+def queues(work_queues: Iterable[WorkQueue], delays_seconds: Iterable[int], *, queue_type: QueueType) -> list[Queue]:
+    """Every queue there should be; work queues and retry queues of ``queue_type``."""
     return [
         _dead_letters(),
-        *(_work_queue(work_queue, work_queue_type) for work_queue in work_queues),
-        *(_retry_queue(priority, delay) for delay in delays_seconds for priority in Priority),
+        *(_work_queue(work_queue, queue_type) for work_queue in work_queues),
+        *(_retry_queue(priority, delay, queue_type) for delay in delays_seconds for priority in Priority),
     ]
 
 
@@ -68,6 +66,7 @@ def retry_queue(priority: Priority, delay_seconds: int) -> str:
 
 
 def _dead_letters() -> Queue:
+    # A quorum queue whatever the others are: its messages are few, and no reconciler sends them again.
     structure = {"x-queue-type": str(QueueType.QUORUM), "x-overflow": "drop-head"}
     return Queue(DEAD_LETTERS, structure, {"x-max-length": MAX_DEAD_LETTERS})
 
@@ -84,14 +83,16 @@ def _work_queue(work_queue: WorkQueue, queue_type: QueueType) -> Queue:
     return Queue(str(work_queue), structure, tuning)
 
 
-def _retry_queue(priority: Priority, delay_seconds: int) -> Queue:
+def _retry_queue(priority: Priority, delay_seconds: int, queue_type: QueueType) -> Queue:
     structure = {
-        "x-queue-type": str(QueueType.QUORUM),
+        "x-queue-type": str(queue_type),
         "x-message-ttl": delay_seconds * 1000,
         # Without a dead-letter routing key an expired message keeps its own: the work queue it is for.
         "x-dead-letter-exchange": "",
-        "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
+    if queue_type is QueueType.QUORUM:
+        # A classic queue knows at-most-once only, and refuses the argument: the reconciler finds what that loses.
+        structure["x-dead-letter-strategy"] = "at-least-once"
     name = retry_queue(priority, delay_seconds)
     return Queue(name, structure, exchange=retry_exchange(delay_seconds), routing_key=f"*.{priority}")

@@ -18,7 +18,7 @@ class Priority(StrEnum):
 
 
 class QueueType(StrEnum):
-    """What RabbitMQ keeps a work queue as."""
+    """What RabbitMQ keeps work queues and retry queues as."""
 
     QUORUM = "quorum"
     CLASSIC = "classic"

@@ -182,6 +182,17 @@ claims: Final = Table(
     Index("claims_by_worker", "worker"),
 )
 
+# One row, from the first start of maintenance on.
+broker_marker: Final = Table(
+    "broker_marker",
+    metadata,
+    Column("id", Boolean, primary_key=True, server_default="true"),
+    Column("queue_type", Text, nullable=False, comment="what the queues were when the marker was planted"),
+    _time("away_since", comment="when a maintenance process last found that the broker had gone away"),
+    _time("lost_before", nullable=False, comment="what was sent out before and waits must be sent again"),
+    _time("resent_at", comment="when that was done; null: it is being done"),
+)
+
 queue_statistics: Final = Table(
     "queue_statistics",
     metadata,

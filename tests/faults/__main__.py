@@ -9,6 +9,7 @@ import time
 import traceback
 from pathlib import Path
 
+from aftercommit.core.settings import Settings
 from aftercommit.devstack.servers import Servers
 from tests.faults.account import Account
 from tests.faults.run import run
@@ -34,10 +35,26 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--rate", type=float, default=500.0, help="tasks submitted per second")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds that draining may stand still")
+    parser.add_argument(
+        "--setting",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="give every role this setting, again for more; those of a scenario itself come first",
+    )
     parser.add_argument("--report", type=Path, help="write the table of all runs here, in Markdown")
     parser.add_argument("--logs", type=Path, help="keep the roles' logs here")
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
     return parser.parse_args()
+
+
+def setting(text: str) -> tuple[str, str]:
+    """Name and value of ``NAME=VALUE``. Raises ArgumentTypeError when there is no such setting."""
+    name, equals, value = text.partition("=")
+    if not equals or name.lower() not in Settings.model_fields:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with the name of a setting")
+    return name, value
 
 
 def main() -> int:
@@ -59,7 +76,8 @@ def main() -> int:
                 row, adds_up = _run_one(SCENARIOS[name], seed, options, servers=servers, folder=folder)
                 rows.append(row)
                 sound &= adds_up
-    table = "\n".join([*_heading(), *rows, ""])
+    given = [f"Every role with {', '.join('='.join(pair) for pair in options.setting)}.", ""] if options.setting else []
+    table = "\n".join([*given, *_heading(), *rows, ""])
     print(f"\n{table}")
     if options.report:
         options.report.write_text(table)
@@ -99,6 +117,7 @@ async def _account(
         seed=seed,
         rate=options.rate,
         patience_seconds=options.patience,
+        settings=dict(options.setting),
     )
 
 

@@ -78,6 +78,11 @@ async def kill_broker(trial: Trial, *, down_seconds: float, wipe: bool = False) 
     await asyncio.to_thread(broker.start)
 
 
+async def restart_broker(trial: Trial) -> None:
+    trial.struck.append("RabbitMQ restarted")
+    await asyncio.to_thread(trial.installation.servers.rabbitmq.restart)
+
+
 async def raise_alarm(trial: Trial, resource: str, seconds: float) -> None:
     trial.struck.append(f"{resource} alarm {seconds:.1f} s")
     limit, alarming, normal = ALARMS[resource]

@@ -4,6 +4,7 @@ drawn up."""
 import asyncio
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +43,10 @@ async def run(
     rate: float = 500.0,
     patience_seconds: float = 60.0,
     shape: Shape | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Account:
-    """Run ``scenario`` once. ``patience_seconds`` is how long the draining may stand still before it is given up."""
+    """Run ``scenario`` once. ``patience_seconds`` is how long the draining may stand still before it is given up.
+    ``settings`` are every role's, unless the scenario has its own."""
     rng = random.Random(f"{scenario.name} {seed}")
     load = Load(scenario.plan(tasks, rng), rate=rate, at_once=scenario.submits_at_once)
     account = Account()
@@ -51,7 +54,7 @@ async def run(
         servers,
         folder,
         shape=shape or Shape(),
-        settings=scenario.settings,
+        settings={**(settings or {}), **scenario.settings},
         prepare=lambda fleet: scenario.prepare(fleet, rng),
     ) as installation:
         trial = Trial(installation=installation, load=load, rng=rng)

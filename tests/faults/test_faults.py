@@ -31,6 +31,7 @@ def servers() -> Iterator[Servers]:
         "crash-worker-between-effect-and-record",
         "crash-worker-claim-unanswered-while-stopping",
         "broker-wiped",
+        "broker-forgets",
         "database-killed",
         "database-disk-full",
         "network-silent-to-role",

@@ -21,6 +21,7 @@ from aftercommit.core.settings import Settings
 from aftercommit.core.states import Event, Status
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import (
+    broker_loss,
     claims,
     eager_rows,
     idempotency,
@@ -159,6 +160,13 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         lambda fetch: reconcile.unpublished_since(fetch, WorkQueue("emails", Priority.HIGH)),
         {"outbox_unpublished"},
     ),
+    "broker_loss.find_lost": (
+        lambda fetch: broker_loss.find_lost(
+            fetch, WorkQueue("emails", Priority.HIGH), after=UUID(int=0), before=NOON, limit=1_000
+        ),
+        {"tasks_unfinished"},
+    ),
+    "broker_loss.postpone": (lambda fetch: broker_loss.postpone(fetch, IDS, before=NOON), {"tasks_pkey"}),
     "rescue.lock_lost": (lambda fetch: rescue.lock_lost(fetch, passing_over=[], limit=1_000), {"tasks_pkey"}),
     "rescue.lock_overdue": (
         lambda fetch: rescue.lock_overdue(fetch, grace_seconds=60, passing_over=[], limit=1_000),
@@ -229,7 +237,7 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
 """Statements that are sent through a ``DatabaseConnection``."""
 
 PRIMARY_KEYS = {"tasks_pkey", "outbox_rows_pkey", "idempotency_keys_pkey"}
-SMALL = {"claims", "workers", "queue_statistics"}
+SMALL = {"broker_marker", "claims", "workers", "queue_statistics"}
 
 
 class Caught(Exception):

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
+from aio_pika import DeliveryMode
 from structlog.testing import capture_logs
 
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.topology import DEAD_LETTERS
+from aftercommit.core.queues import QueueType
 from aftercommit.devstack.servers import Servers
 from aftercommit.server.maintenance.topology_keeper import TopologyKeeper
 from tests.integration.service import Api, Service
@@ -214,7 +216,7 @@ async def test_user_who_may_not_declare_uses_what_is_there(
     assert "ACCESS_REFUSED" in report.problems["tasks.low"]
 
 
-async def test_classic_work_queues_are_declared_when_asked(service: Service) -> None:
+async def test_classic_queues_are_declared_when_asked(service: Service) -> None:
     await service.relay(rabbitmq_queue_type="classic")
     await service.worker()
     api = await service.api(rabbitmq_queue_type="classic")
@@ -224,3 +226,43 @@ async def test_classic_work_queues_are_declared_when_asked(service: Service) -> 
     assert answer["problems"] == {}
     _, answer = await (await service.api()).call("GET", "/v1/queues")
     assert sorted(answer["problems"]) == ["tasks.high", "tasks.low", "tasks.medium"]
+
+
+async def test_retry_queue_of_the_other_type_stops_only_the_retries_of_its_delay(
+    service: Service, connection: BrokerConnection
+) -> None:
+    await Declarer(connection, service.settings.model_copy(update={"retry_delays_seconds": (1,)})).declare()
+    classic = service.settings.model_copy(update={"rabbitmq_queue_type": QueueType.CLASSIC, "queues": ("other",)})
+    report = await Declarer(connection, classic).declare()
+    assert sorted(report.problems) == ["tasks.retry.high.1", "tasks.retry.low.1", "tasks.retry.medium.1"]
+    assert "exists with another structure" in report.problems["tasks.retry.low.1"]
+
+
+@pytest.mark.parametrize(
+    ("queue_type", "mode"),
+    [(QueueType.QUORUM, DeliveryMode.PERSISTENT), (QueueType.CLASSIC, DeliveryMode.NOT_PERSISTENT)],
+)
+async def test_messages_are_transient_on_classic_queues_but_dead_letters_are_not(
+    queue_type: QueueType, mode: DeliveryMode, service: Service, connection: BrokerConnection
+) -> None:
+    await service.relay(rabbitmq_queue_type=queue_type)
+    api = await service.api()
+    await api.submit("echo")
+    await service.query(
+        "INSERT INTO aftercommit.outbox_rows (work_queue, delay_seconds, dead_reason, task_ids, dispatches)"
+        " SELECT name, delay, reason, ARRAY[gen_random_uuid()], '{1}'"
+        " FROM (VALUES ('tasks.high', 1, NULL), ('tasks.low', NULL, 'why')) AS row (name, delay, reason)"
+    )
+    await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)")
+    assert await mode_of_first(connection, "tasks.medium") is mode
+    # Through the retry queue.
+    assert await mode_of_first(connection, "tasks.high") is mode
+    assert await mode_of_first(connection, DEAD_LETTERS) is DeliveryMode.PERSISTENT
+
+
+async def mode_of_first(connection: BrokerConnection, name: str) -> DeliveryMode | None:
+    """How the first message of a queue was published; waits for it."""
+    async with connection.channel() as channel, asyncio.timeout(10):
+        queue = await channel.get_queue(name, ensure=False)
+        async with queue.iterator(no_ack=True) as messages:
+            return (await anext(messages)).delivery_mode

@@ -80,3 +80,8 @@ def test_dead_letter_carries_why_and_whence_when_the_reason_is_long() -> None:
     letter = message.dead_letter("7", work_queue="tasks.low", reason="x" * 5_000, body=b"whatever")
     assert (letter.exchange, letter.routing_key, letter.body) == ("", "tasks.dlq", b"whatever")
     assert letter.headers == {message.REASON_HEADER: "x" * 1_000, message.WORK_QUEUE_HEADER: "tasks.low"}
+
+
+def test_dead_letters_alone_are_always_persistent() -> None:
+    assert message.dead_letter("1", work_queue="tasks.low", reason="why", body=b"").persistent
+    assert not message.enqueue("1", work_queue="tasks.low", refs=[]).persistent

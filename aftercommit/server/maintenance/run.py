@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.inspection import Inspector
+from aftercommit.broker.marker import Marker
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import FRESH_PLANS, Database, DatabaseConnection
 from aftercommit.db.retention import Kind
@@ -14,6 +15,7 @@ from aftercommit.runtime.poll import poll
 from aftercommit.runtime.role import run_role
 from aftercommit.server.maintenance import task_pruner
 from aftercommit.server.maintenance.idempotency_key_pruner import IdempotencyKeyPruner
+from aftercommit.server.maintenance.loss_detector import LossDetector
 from aftercommit.server.maintenance.reconciler import Reconciler
 from aftercommit.server.maintenance.rescuer import Rescuer
 from aftercommit.server.maintenance.scheduler import Scheduler
@@ -67,11 +69,19 @@ def _services(
         interval_seconds=settings.prune_interval_seconds,
         summary_seconds=settings.log_summary_seconds,
     )
+    loss_detector = LossDetector(
+        database,
+        notifier,
+        Marker(broker, settings.rabbitmq_queue_type),
+        queue_type=settings.rabbitmq_queue_type,
+        work_queues=settings.work_queues,
+    )
     topology_keeper = TopologyKeeper(Declarer(broker, settings), interval_seconds=settings.topology_interval_seconds)
     return {
         "topology": topology_keeper.run_once,
         "schedule": Scheduler(database, notifier, interval_seconds=settings.scheduler_interval_seconds).run_once,
         "rescue": rescuer.run_once,
+        "detect_loss": loss_detector.run_once,
         "reconcile": Reconciler(database, notifier, Inspector(broker), settings).run_once,
         "prune_keys": IdempotencyKeyPruner(database, interval_seconds=settings.prune_interval_seconds).run_once,
         "prune_tasks": pruner.run_once,

@@ -3,13 +3,14 @@
 import asyncio
 from dataclasses import replace
 from random import Random
+from typing import Final
 
 from tests.faults import faults
 from tests.faults.faults import Trial
 from tests.faults.installation import QUEUES
 from tests.faults.kinds import Kind
 from tests.faults.load import Planned, plan_of, plan_task
-from tests.faults.probes import stay_ready, until_others_are_final
+from tests.faults.probes import stay_ready, until_others_are_final, until_replaced
 from tests.faults.processes import RoleProcess
 from tests.faults.scenarios.registry import ROUNDS, rounds, scenario
 
@@ -22,6 +23,28 @@ async def broker_killed(trial: Trial) -> None:
 @scenario("broker-wiped", broker_forgets=True)
 async def broker_wiped(trial: Trial) -> None:
     await rounds(trial, 2, lambda _: faults.kill_broker(trial, down_seconds=trial.rng.uniform(0, 3), wipe=True))
+
+
+A_BACKLOG: Final = {"WORKER_CONCURRENCY": "3", "WORKER_PREFETCH": "3", "RECONCILE_AFTER_SECONDS": "45"}
+"""More tasks than the workers run, so that some wait in RabbitMQ, and a reconciler that comes too late for them."""
+
+
+@scenario("broker-forgets", settings=A_BACKLOG | {"RABBITMQ_QUEUE_TYPE": "classic"})
+async def broker_forgets(trial: Trial) -> None:
+    """Classic queues and transient messages: a restart takes what waits, be it orderly or not."""
+    strikes = (
+        lambda: faults.restart_broker(trial),
+        lambda: faults.kill_broker(trial, down_seconds=trial.rng.uniform(0, 3)),
+    )
+    await rounds(trial, len(strikes), lambda turn: until_replaced(trial, strikes[turn]))
+
+
+@scenario("broker-wiped-under-a-backlog", settings=A_BACKLOG, broker_forgets=True)
+async def broker_wiped_under_a_backlog(trial: Trial) -> None:
+    async def strike() -> None:
+        await faults.kill_broker(trial, down_seconds=trial.rng.uniform(0, 3), wipe=True)
+
+    await rounds(trial, 2, lambda _: until_replaced(trial, strike))
 
 
 @scenario("broker-alarm")
