@@ -1,0 +1,63 @@
+"""Oban for Python: a queue in Postgres."""
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import uvloop
+from oban import Oban, job
+from oban.schema import install
+
+from bench.peers.order import SLEEP_SECONDS, Counter, Order
+from bench.peers.starts import Starts
+
+ORDER: Final = Order.read()
+BATCH: Final = 1_000
+POOL: Final = 10
+"""Its default."""
+
+counter: Final = Counter(ORDER)
+starts: Final = Starts(ORDER.starts)
+
+
+@job()
+async def noop() -> None:
+    counter.ran()
+
+
+@job()
+async def sleep() -> None:
+    await asyncio.sleep(SLEEP_SECONDS)
+    counter.ran()
+
+
+@job()
+async def stamped(sent_at: float) -> None:
+    starts.add(float(sent_at))  # arguments that are no integers come back as text
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[Oban]:
+    """A client, as its guide has it for a web application."""
+    async with await Oban.create_pool(ORDER.dsn, max_size=POOL) as pool, Oban(pool=pool) as oban:
+        yield oban
+
+
+async def submit(sent_at: float) -> None:
+    await stamped.enqueue(sent_at)
+
+
+async def enqueue() -> None:
+    task = {"noop": noop, "sleep": sleep}[ORDER.task]
+    async with await Oban.create_pool(ORDER.dsn) as pool:
+        await install(pool)
+    async with connected() as oban:
+        for tasks in ORDER.batches(BATCH):
+            await oban.enqueue_many([task.new() for _ in range(tasks)])
+
+
+if __name__ == "__main__":
+    # A job is named after its module, by which the worker finds it.
+    uvloop.run(importlib.import_module("bench.peers.oban").enqueue())
