@@ -35,7 +35,7 @@ async def sleep() -> None:
 
 @job()
 async def stamped(sent_at: float) -> None:
-    starts.add(float(sent_at))  # arguments that are no integers come back as text
+    starts.add(sent_at)
 
 
 @asynccontextmanager
@@ -46,7 +46,8 @@ async def connected() -> AsyncIterator[Oban]:
 
 
 async def submit(sent_at: float) -> None:
-    await stamped.enqueue(sent_at)
+    # stamped.enqueue() of 0.7.0 binds the arguments twice.
+    await Oban.get_instance().enqueue(stamped.new(sent_at))
 
 
 async def enqueue() -> None:

@@ -44,10 +44,10 @@ def _taskiq(order: Order) -> list[str]:
 
 PEERS: Final = (
     Peer(
-        name="floor",
+        name="bare aio-pika",
         packages=("aio-pika", "fastapi", "uvicorn"),
-        module="bench.peers.floor",
-        worker=lambda _: ["bench.peers.floor", "work"],
+        module="bench.peers.bare_aio_pika",
+        worker=lambda _: ["bench.peers.bare_aio_pika", "work"],
         settings="no task queue, but the least that FastAPI, RabbitMQ and a handler can do: aio-pika and uvloop, a "
         "transient message in a classic queue, published without confirms, consumed without acknowledgements",
         keeps="Nothing: a message is lost with the broker, the worker or the connection.",

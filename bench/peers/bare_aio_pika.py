@@ -18,7 +18,7 @@ from bench.peers.order import Order
 from bench.peers.starts import Starts
 
 ORDER: Final = Order.read()
-QUEUE: Final = "floor"
+QUEUE: Final = "bare"
 exchanges: Final[list[aio_pika.abc.AbstractExchange]] = []
 
 
