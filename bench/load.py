@@ -47,13 +47,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Times are Unix times. ``late_seconds``: how far the load itself fell behind its clock, at worst. ``unanswered``:
-    requests that were given up."""
+    """Times are Unix times. ``late_seconds``: how far the load itself fell behind its clock, at worst."""
 
     first_sent_at: float
     last_answered_at: float
     late_seconds: float
-    unanswered: int
 
 
 class Refused(Exception):
@@ -92,7 +90,6 @@ class Load:
             first_sent_at=self._first_sent_at,
             last_answered_at=time.time(),
             late_seconds=self._late_seconds,
-            unanswered=self._unanswered,
         )
 
     async def _connect(self) -> None:

@@ -25,7 +25,6 @@ BEHIND_SECONDS: Final = 0.5
 HEADER: Final = ("system", "p50, ms", "p99, ms", "processor time, ms/task", *PARTS.values())
 PRIORITY_HEADER: Final = ("system", "p50, ms", "p99, ms", "low tasks that still waited at the end")
 FAILED: Final = "failed"
-FELL_BEHIND: Final = "fell behind: over"
 
 
 def rows(results: Results, rate: int) -> list[tuple[str, ...]]:
@@ -71,5 +70,5 @@ def _waits(results: Results, series: str, prefix: str = "") -> tuple[str, str]:
     p50, p99 = (results.median(series, f"{prefix}{name}") for name in ("p50", "p99"))
     if p50 is None or p99 is None:
         return FAILED, ""
-    told = f"{FELL_BEHIND} " if fell_behind(results, series, prefix) else ""
-    return f"{told}{show(p50)}", f"{told}{show(p99)}"
+    told = "fell behind: {} or more" if fell_behind(results, series, prefix) else "{}"
+    return told.format(show(p50)), told.format(show(p99))

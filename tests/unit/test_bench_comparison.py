@@ -91,7 +91,7 @@ def test_a_system_that_fell_behind_or_failed_stays_listed() -> None:
     )
     rows = {row[0]: row[1:] for row in single_tasks.rows(results, 500)}
     assert rows["Aftercommit"] == ("4", "16", "3", "1", "", "", "", "", "")
-    assert rows["pgqueuer"][:3] == ("fell behind: over 3,000", "fell behind: over 5,000", "4")
+    assert rows["pgqueuer"][:3] == ("fell behind: 3,000 or more", "fell behind: 5,000 or more", "4")
     assert rows["Oban"][0] == "failed"
     assert single_tasks.p50s(results, 500) == [("Aftercommit", 4.0, True)]
 
