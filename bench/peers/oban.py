@@ -40,9 +40,9 @@ async def stamped(sent_at: float) -> None:
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[Oban]:
-    """A client, as its guide has it for a web application."""
-    async with await Oban.create_pool(ORDER.dsn, max_size=POOL) as pool, Oban(pool=pool) as oban:
-        yield oban
+    """A client that only enqueues. Not started, since it would then listen to each job that it inserts."""
+    async with await Oban.create_pool(ORDER.dsn, max_size=POOL) as pool:
+        yield Oban(pool=pool)
 
 
 async def submit(sent_at: float) -> None:

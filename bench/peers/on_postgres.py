@@ -52,7 +52,8 @@ PEERS: Final = (
         module="bench.peers.oban",
         worker=_oban,
         settings=f"Oban for Python: one process of its command, which runs on uvloop; a limit of {_OBAN_LIMIT} for "
-        f"no-op tasks, {SLOTS} otherwise; pools of ten connections, its default",
+        f"no-op tasks, {SLOTS} otherwise; pools of ten connections, its default; enqueued by a "
+        "client that is not started, so that it listens to nothing",
         keeps="The job, its state, attempts and errors in Postgres, as durable as ours, for a day after it ended (its "
         "default); a job of a dead worker runs again. No broker.",
         servers=(Server.POSTGRES,),
