@@ -64,6 +64,7 @@ class Load:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._request = encode_request(order.host, order.port, order.path, order.body, stamped=order.stamped)
+        self._connections: list[Connection] = []
         self._free: list[Connection] = []
         self._due: list[float] = []
         self._unsent = order.requests if order.rate is None else 0
@@ -86,6 +87,8 @@ class Load:
             await self._done
             for task in beside:
                 task.cancel()
+            for connection in self._connections:
+                connection.close()
         return Receipt(
             first_sent_at=self._first_sent_at,
             last_answered_at=time.time(),
@@ -97,6 +100,7 @@ class Load:
         _, connection = await loop.create_connection(
             lambda: Connection(on_answer=self._answered, on_lost=self._lost), self._order.host, self._order.port
         )
+        self._connections.append(connection)
         self._free.append(connection)
         self._send_what_may()
 

@@ -14,7 +14,7 @@ from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
-from bench.peers.order import NOOP, SLEEP_SECONDS, SLOTS, SUSTAINED, Counter, Order
+from bench.peers.order import LATENCY, NOOP, SLEEP_SECONDS, SLOTS, Counter, Order
 from bench.peers.starts import Starts
 
 ORDER: Final = Order.read()
@@ -61,7 +61,9 @@ async def work() -> None:
     async def stamped(job: Job) -> None:
         starts.add(json.loads(job.payload or b"")["sent_at"])
 
-    if ORDER.kind in (NOOP, SUSTAINED):
+    if ORDER.kind == LATENCY:
+        await worker.run()  # a limit to the tasks at a time would make its statements dearer
+    elif ORDER.task == NOOP:
         await worker.run(batch_size=BATCH)
     else:
         # It wants the limit to be twice the batch or more.
