@@ -39,7 +39,7 @@ PEERS: Final = (
         worker=lambda _: ["bench.peers.pgqueuer", "work"],
         settings="one process, asyncpg and uvloop as in its own benchmark; batch_size=1000 (default 10) and any number "
         f"of tasks at a time for no-op tasks, {SLOTS} at a time in batches of {SLOTS // 2} for 10 ms ones, its "
-        "defaults (batch_size=10, any number of tasks at a time) for single ones; enqueued through a pool of ten connections",
+        "defaults (10, and any number of tasks at a time) for single ones; enqueued through a pool of ten connections",
         keeps="The job in Postgres until it has run, then a line in its log table, written in batches; no result "
         "value. No broker.",
         servers=(Server.POSTGRES,),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 from aftercommit.devstack.ports import HOST
 from bench.load import Order, run
@@ -10,22 +11,28 @@ from bench.load import Order, run
 ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 4\r\n\r\nnull"
 
 
+class Server(asyncio.Protocol):
+    """Answers as many requests as ``left`` holds, over all connections, and keeps silent to the others."""
+
+    def __init__(self, left: list[bytes]) -> None:
+        self._left = left
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, _: bytes) -> None:
+        if self._left:
+            self._transport.write(self._left.pop())
+
+
 @asynccontextmanager
 async def served(*, answers: int) -> AsyncIterator[int]:
-    """The port of a server that answers so many requests and keeps silent to the others."""
-    left = answers
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal left
-        while await reader.read(4_096):
-            if left > 0:
-                left -= 1
-                writer.write(ANSWER)
-        writer.close()
-
-    server = await asyncio.start_server(serve, HOST, 0)
+    """The port of such a server."""
+    left = [ANSWER] * answers
+    server = await asyncio.get_running_loop().create_server(lambda: Server(left), HOST, 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+    await asyncio.sleep(0.05)  # both ends of a connection see its end
 
 
 def make_order(port: int, *, patience_seconds: float) -> Order:
