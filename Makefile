@@ -9,6 +9,7 @@ else
 VENV := .venv-$(notdir $(PYTHON))
 endif
 BENCH_VENV := .venv-bench
+NEWER_BENCH_VENV := .venv-bench-newer
 UV := $(shell command -v uv 2>/dev/null)
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(BENCH_VENV)/.installed
@@ -74,19 +75,27 @@ test-fresh: ## make demo and make test in a bare container, also after interrupt
 faults: env ## Every fault scenario with three seeds on 20,000 tasks; takes hours (FAULTS="--tasks 2000 --scenario storm")
 	$(VENV)/bin/python -m tests.faults --seed 1 --seed 2 --seed 3 $(FAULTS)
 
+# The peers run on our Python. Where that is older than 3.12, which some of them need, those get a newer one, if there
+# is one.
 $(BENCH_STAMP): requirements-bench.txt | $(STAMP)
-	rm -rf $(BENCH_VENV)
-ifneq ($(UV),)
-	"$(UV)" venv --quiet --python $(VENV)/bin/python $(BENCH_VENV)
-	"$(UV)" pip install --quiet --python $(BENCH_VENV)/bin/python --require-hashes -r requirements-bench.txt
-else
-	$(VENV)/bin/python -m venv $(BENCH_VENV)
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
-endif
+	rm -rf $(BENCH_VENV) $(NEWER_BENCH_VENV)
+	$(call install_peers,$(VENV)/bin/python,$(BENCH_VENV))
+	@$(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' || test -z "$(NEWER_PYTHON)" \
+	|| { $(call install_peers,$(NEWER_PYTHON),$(NEWER_BENCH_VENV)); }
 	@touch $@
 
-bench: env $(BENCH_STAMP) ## Benchmarks beside the peers, five times over, into documents/; takes an hour
-	@status=0; $(VENV)/bin/python -m bench --repeats 5 --json documents/benchmarks.json || status=$$?; \
+NEWER_PYTHON = $(shell for each in python3.13 python3.12 $(HOME)/.pyenv/versions/3.1[23]*/bin/python; do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1 && echo "$$each" && break; done)
+ifneq ($(UV),)
+install_peers = "$(UV)" venv --quiet --python $(1) $(2) \
+	&& "$(UV)" pip install --quiet --python $(2)/bin/python --require-hashes -r requirements-bench.txt
+else
+install_peers = $(1) -m venv $(2) \
+	&& $(2)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
+endif
+
+bench: env $(BENCH_STAMP) ## Benchmarks beside the peers, five times over, into documents/; takes two hours
+	@status=0; $(VENV)/bin/python -m bench --repeats 5 --json documents/benchmarks.json $(BENCH) || status=$$?; \
 	$(BENCH_VENV)/bin/python -m bench.report documents/benchmarks.json && exit $$status
 
 bench-quick: env $(BENCH_STAMP) ## The same with small sizes, once, in minutes (BENCH="--scenario drain --no-peers")

@@ -2,26 +2,21 @@
 
 import argparse
 import asyncio
-import functools
 import shlex
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
-from bench import comparison, machine, table
-from bench.child_process import CHECKOUT
+from bench import comparison, machine, planning, table
 from bench.ground import Ground, private_servers
-from bench.peers import measure as peers
+from bench.peers import environments
 from bench.peers.catalogue import PEERS
+from bench.peers.environments import Environment
 from bench.results import Description, Results
-from bench.run import Job, run, tell
-from bench.scenario import Scenario
-from bench.scenarios import PROFILES, SCENARIOS
+from bench.run import run, tell
+from bench.scenarios import SCENARIOS
 from bench.sizes import SIZES
-
-PEER_PYTHON: Final = CHECKOUT / ".venv-bench" / "bin" / "python"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -30,7 +25,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--scenario", action="append", choices=list(SCENARIOS), help="only this one; may be given several times")
     add("--peers", action=argparse.BooleanOptionalAction, help="run them; by default only when no scenario is chosen")
     add("--peer", action="append", choices=[peer.name for peer in PEERS], help="only this one; may be given again")
-    add("--peer-python", type=Path, default=PEER_PYTHON, help="of the environment that has the peers")
+    add("--peer-python", type=Path, action="append", help="of an environment that has peers; may be given again")
+    add("--before", type=Path, metavar="CHECKOUT", help="of an earlier commit, to run beside ours where that tells")
     add("--profile", action="store_true", help="only the processor time of each stage")
     add("--size", choices=list(SIZES), default="full")
     add("--quick", action="store_const", dest="size", const="quick", help="the same as --size quick")
@@ -41,37 +37,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def chosen(wanted: argparse.Namespace) -> list[Scenario]:
-    if wanted.profile:
-        return list(PROFILES)
-    if wanted.scenario or wanted.peer:
-        return [SCENARIOS[name] for name in wanted.scenario or []]
-    return list(SCENARIOS.values())
-
-
-def with_peers(wanted: argparse.Namespace) -> bool:
-    if wanted.peers is None:
-        return bool(wanted.peer) or not (wanted.scenario or wanted.profile)
-    return bool(wanted.peers)
-
-
-def plan(wanted: argparse.Namespace, ground: Ground) -> list[Job]:
-    """What is compared stands side by side."""
-    ours = [
-        Job(scenario.name, functools.partial(scenario.measure, ground.tuned(scenario.settings)), once=scenario.once)
-        for scenario in chosen(wanted)
-    ]
-    theirs = [
-        Job(peers.series_name(peer, kind), functools.partial(peers.measure, ground, wanted.peer_python, peer, kind))
-        for peer in PEERS
-        for kind in peers.KINDS
-        if with_peers(wanted) and peer.name in (wanted.peer or [peer.name])
-    ]
-    compared = [job for job in ours if job.series in comparison.OURS]
-    return [*compared, *theirs, *(job for job in ours if job not in compared)]
-
-
-async def measure(wanted: argparse.Namespace, ground: Ground) -> Results:
+async def measure(wanted: argparse.Namespace, ground: Ground, found: list[Environment]) -> Results:
     """Run everything; what was found so far is written even when it ends early."""
     servers = ground.servers
     results = Results(
@@ -85,12 +51,17 @@ async def measure(wanted: argparse.Namespace, ground: Ground) -> Results:
         versions=await machine.versions(servers),
         postgres=await machine.postgres_settings(servers),
         repeats=wanted.repeats,
-        descriptions={each.name: Description(each.how, each.figures, dict(each.settings)) for each in chosen(wanted)},
-        peer_versions=peers.versions(wanted.peer_python) if with_peers(wanted) else {},
+        descriptions={
+            each.name: Description(each.how, each.figures, dict(each.settings)) for each in planning.chosen(wanted)
+        },
+        peer_versions=environments.versions(found),
+        before=machine.commit(wanted.before) if wanted.before else "",
     )
     try:
         await ground.prepare()
-        await run(plan(wanted, ground), repeats=wanted.repeats, results=results)
+        if wanted.before:
+            await ground.of(wanted.before).prepare()
+        await run(planning.plan(wanted, ground, found), repeats=wanted.repeats, results=results)
     finally:
         if wanted.json:
             results.write(wanted.json)
@@ -99,17 +70,21 @@ async def measure(wanted: argparse.Namespace, ground: Ground) -> Results:
 
 def main() -> int:
     wanted = parse()
-    if with_peers(wanted) and not wanted.peer_python.exists():
-        tell(f"{wanted.peer_python} is missing: `make bench` builds it; --no-peers does without")
+    wanted.before = wanted.before and wanted.before.resolve()
+    pythons = (wanted.peer_python or environments.DEFAULT) if planning.with_peers(wanted) else []
+    found = environments.ask(pythons)
+    if pythons and not found:
+        tell(f"{pythons[0]} is missing: `make bench` builds it; --no-peers does without")
         return 2
     sizes = SIZES[wanted.size].changed(wanted.sizes)
     settings = dict(assignment.split("=", 1) for assignment in wanted.settings)
     with private_servers() as (servers, folder):
         ground = Ground(servers=servers, folder=folder, sizes=sizes, settings=settings)
-        results = asyncio.run(measure(wanted, ground))
-    print(table.plain(table.HEADER, table.rows(results)))
-    if with_peers(wanted):
-        print("\n" + table.plain(comparison.HEADER, comparison.rows(results)))
+        results = asyncio.run(measure(wanted, ground, found))
+    if figures := table.rows(results):
+        print(table.plain(table.HEADER, figures))
+    for each in comparison.tables(results):
+        print(f"\n{each.title}\n\n{table.plain(each.header, each.rows)}")
     failures = results.failures()
     print("".join(f"\nFAILED {failure}" for failure in failures))
     return 1 if failures else 0

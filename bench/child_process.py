@@ -17,8 +17,8 @@ class Died(Exception):
 
 
 class ChildProcess:
-    """``command`` in ``folder``, whose ``.env``, unlike the checkout's, is nobody's. Modules in ``instead`` stand
-    before all others of their name."""
+    """``command`` in ``folder``, whose ``.env``, unlike the checkout's, is nobody's, with the modules of ``checkout``.
+    Modules in ``instead`` stand before all others of their name."""
 
     def __init__(
         self,
@@ -28,10 +28,11 @@ class ChildProcess:
         environment: Mapping[str, str],
         folder: Path,
         instead: Path | None = None,
+        checkout: Path = CHECKOUT,
     ) -> None:
         self.name = name
         self._log = folder / f"{name}.log"
-        path = os.pathsep.join(str(folder) for folder in (instead, CHECKOUT) if folder is not None)
+        path = os.pathsep.join(str(folder) for folder in (instead, checkout) if folder is not None)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,

@@ -1,34 +1,26 @@
-"""Ours beside the peers', from the same run. Pure."""
+"""Ours beside the peers', from the same run, as tables. Pure."""
 
+from dataclasses import dataclass
 from typing import Final
 
-from bench.figures import Target, at_least, show
-from bench.peers.catalogue import PEERS
-from bench.peers.order import NOOP, SLEEP, SUSTAINED
+from bench import single_tasks, targets
+from bench.figures import show
 from bench.results import Results
+from bench.single_tasks import RATES
+from bench.systems import BEFORE, OURS, System, tried
 
-HEADER: Final = (
+THROUGHPUT: Final = {"full_path": "rate", "drain": "rate", "scale": "one"}
+"""Scenarios whose throughput is compared, and the figure that has it."""
+
+THROUGHPUT_HEADER: Final = (
     "one worker process",
     "full path, tasks/s",
     "ours ÷ it",
-    "target",
     "drain, tasks/s",
     "ours ÷ it",
     "10 ms, tasks/s",
     "ours ÷ it",
 )
-
-
-TARGETS: Final[dict[str, Target]] = {
-    "pgqueuer": at_least(1.2),
-    "Celery": at_least(2),
-    "Celery, results in Postgres": at_least(15),
-}
-"""Of our full path divided by the peer's: its tasks are enqueued while its worker works."""
-
-
-OURS: Final = ("full_path", "drain", "scale")
-"""The scenarios whose figures stand beside the peers'."""
 
 OURS_KEEPS: Final = (
     "The task, its payload, its state and each attempt in Postgres from the submit's commit on; the result; the "
@@ -38,44 +30,51 @@ OURS_KEEPS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def tables(results: Results) -> list[Table]:
+    """Those that have a row."""
+    found = [
+        Table("Targets", targets.HEADER, targets.rows(results)),
+        *(
+            Table(f"Single tasks, {rate} a second", single_tasks.HEADER, single_tasks.rows(results, rate))
+            for rate in RATES
+        ),
+        Table("High priority behind a backlog", single_tasks.PRIORITY_HEADER, single_tasks.priority_rows(results)),
+        Table("Throughput", THROUGHPUT_HEADER, throughput_rows(results)),
+    ]
+    return [table for table in found if table.rows]
+
+
 def throughputs(results: Results) -> list[tuple[str, float, bool]]:
     """No-op tasks/s of the full path by name, ours first, and whether it is ours."""
-    series = [("Aftercommit", "full_path", True)]
-    series += [(peer.name, f"peer.{peer.name}.{SUSTAINED}", False) for peer in PEERS]
-    found = [(title, _median(results, name, "rate"), ours) for title, name, ours in series]
+    systems = tried(results, "full_path")
+    found = [(each.title, results.median(each.series("full_path"), "rate"), each.name == OURS) for each in systems]
     return [(title, value, ours) for title, value, ours in found if value is not None]
 
 
-def rows(results: Results) -> list[tuple[str, ...]]:
-    """A row of ours, then one for each peer that was tried; ``failed`` where it has no figure."""
-    full = _median(results, "full_path", "rate")
-    drain = _median(results, "drain", "rate")
-    slow = _median(results, "scale", "one")
-    ours = ("Aftercommit", _shown(full), "", "", _shown(drain), "", _shown(slow), "")
-    return [ours, *(_row(results, peer.name, full, drain, slow) for peer in PEERS if tried(results, peer.name))]
+def throughput_rows(results: Results) -> list[tuple[str, ...]]:
+    """A row of ours, then one for each system that was tried; ``failed`` where it has no figure."""
+    return [_throughput_row(results, system) for system in tried(results, *THROUGHPUT)]
 
 
-def _row(results: Results, name: str, full: float | None, drain: float | None, slow: float | None) -> tuple[str, ...]:
-    theirs = [_median(results, f"peer.{name}.{kind}", "rate") for kind in (SUSTAINED, NOOP, SLEEP)]
-    target = str(TARGETS.get(name, ""))
-    full_path, drained, slept = (
-        (_shown(their) or "failed", _ratio(our, their)) for our, their in zip((full, drain, slow), theirs, strict=True)
-    )
-    return (name, *full_path, target, *drained, *slept)
-
-
-def tried(results: Results, name: str) -> bool:
-    """Whether this peer was to run."""
-    return f"peer.{name}.{NOOP}" in results.series
-
-
-def _median(results: Results, series: str, figure: str) -> float | None:
-    found = results.series.get(series)
-    return found.median(figure) if found else None
-
-
-def _shown(value: float | None) -> str:
-    return "" if value is None else show(value)
+def _throughput_row(results: Results, system: System) -> tuple[str, ...]:
+    cells: list[str] = []
+    for scenario, figure in THROUGHPUT.items():
+        ours = results.median(scenario, figure)
+        if system.name == OURS:
+            cells += ["" if ours is None else show(ours), ""]
+            continue
+        series = system.series(scenario)
+        theirs = results.median(series, figure if system.name == BEFORE else "rate")
+        missing = "failed" if series in results.series else ""
+        cells += [missing if theirs is None else show(theirs), _ratio(ours, theirs)]
+    return (system.title, *cells)
 
 
 def _ratio(ours: float | None, theirs: float | None) -> str:

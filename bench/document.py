@@ -6,6 +6,7 @@ from typing import Final
 from bench import comparison, table, tuning
 from bench.peers.catalogue import PEERS
 from bench.results import Description, Results
+from bench.systems import COMPARED, peer_series
 
 BEGIN: Final = "<!-- figures: written by python -m bench.report -->"
 END: Final = "<!-- end of figures -->"
@@ -23,10 +24,14 @@ def replaced(page: str, figures: str) -> str:
 
 
 def render(results: Results, *, picture: str) -> str:
-    """Markdown: what it was measured on, figures, peers and what they keep, how each figure is measured."""
-    parts = [_caveat(results), _place(results), f"![Throughput and latency]({picture})", _figures(results)]
+    """Markdown: what it was measured on, ours beside the peers and what they keep, our figures, how each is
+    measured."""
+    parts = [_caveat(results), _place(results), f"![Throughput and latency]({picture})"]
+    for each in comparison.tables(results):
+        parts += [f"### {each.title}", table.markdown(each.header, each.rows)]
     if results.peer_versions:
-        parts += ["### Beside the peers", table.markdown(comparison.HEADER, comparison.rows(results)), _peers(results)]
+        parts += ["### What each keeps", _peers(results)]
+    parts += ["### Figures of ours", _figures(results)]
     if failures := results.failures():
         parts += ["### What failed", "A median is taken over the repeats that succeeded.", _list(failures)]
     parts += [
@@ -51,6 +56,7 @@ def _place(results: Results) -> str:
         "date": results.started_at,
         "command": f"`{results.command}`",
         "commit": results.commit,
+        "before": results.before,
         "machine": ", ".join(f"{name} {value}" for name, value in results.machine.items()),
         "versions": ", ".join(f"{name} {value}" for name, value in results.versions.items()),
         "peers": ", ".join(f"{name} {value}" for name, value in results.peer_versions.items()),
@@ -68,7 +74,7 @@ def _peers(results: Results) -> str:
     body = [
         (f"{peer.name} {results.peer_versions.get(peer.packages[0], '')}", peer.keeps, peer.settings)
         for peer in PEERS
-        if comparison.tried(results, peer.name)
+        if any(peer_series(peer.name, kind) in results.series for kind in peer.kinds)
     ]
     ours = ("Aftercommit", comparison.OURS_KEEPS, f"one worker process; {_our_settings(results)}")
     return table.markdown(("", "keeps", "settings"), [ours, *body])
@@ -76,7 +82,7 @@ def _peers(results: Results) -> str:
 
 def _our_settings(results: Results) -> str:
     """What is set for the scenarios whose figures stand beside the peers'."""
-    compared = [(name, results.descriptions.get(name)) for name in comparison.OURS]
+    compared = [(name, results.descriptions.get(name)) for name in COMPARED]
     return "; ".join(f"{name}: {tuning.told(each.settings)}" for name, each in compared if each is not None)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 import asyncpg
 
@@ -19,37 +19,50 @@ from bench.child_process import CHECKOUT
 from bench.installation import Installation, server_dsn
 from bench.sizes import Sizes
 
-_TEMPLATE: Final = "bench_template"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """``settings`` hold for every role of every installation."""
+    """``settings`` hold for every role of every installation. ``checkout`` has their code and their migrations: this
+    one, or one of an earlier commit to compare with."""
 
     servers: Servers
     folder: Path
     sizes: Sizes
     settings: Mapping[str, str]
+    checkout: Path = CHECKOUT
 
     def tuned(self, settings: Mapping[str, str]) -> Self:
         """For a scenario that changes ``settings``. Those that the run itself was given win over them."""
         return replace(self, settings={**settings, **self.settings})
 
+    def of(self, checkout: Path) -> Self:
+        return replace(self, checkout=checkout)
+
     def installation(self, **settings: str) -> Installation:
         """A new, empty one, with further settings."""
-        return Installation(self.servers, self.folder, template=_TEMPLATE, settings={**settings, **self.settings})
+        return Installation(
+            self.servers,
+            self.folder,
+            template=self._template,
+            settings={**settings, **self.settings},
+            checkout=self.checkout,
+        )
 
     async def prepare(self) -> None:
         """Make the database that every installation is a copy of."""
         admin = await asyncpg.connect(server_dsn(self.servers))
-        await admin.execute(f"CREATE DATABASE {_TEMPLATE}")
+        await admin.execute(f"CREATE DATABASE {self._template}")
         await admin.close()
         await asyncio.to_thread(self._migrate)
 
+    @property
+    def _template(self) -> str:
+        return "bench_template" if self.checkout == CHECKOUT else "bench_template_before"
+
     def _migrate(self) -> None:
-        environment = {**os.environ, **self.servers.environment(), "POSTGRES_DB": _TEMPLATE}
+        environment = {**os.environ, **self.servers.environment(), "POSTGRES_DB": self._template}
         command = [sys.executable, "-m", "alembic", "upgrade", "head"]
-        subprocess.run(command, cwd=CHECKOUT, env=environment, check=True, timeout=60, capture_output=True)
+        subprocess.run(command, cwd=self.checkout, env=environment, check=True, timeout=60, capture_output=True)
 
 
 @contextmanager

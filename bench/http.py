@@ -47,6 +47,10 @@ class Connection(asyncio.Protocol):
         self.busy = True
         self._transport.write(request)
 
+    def close(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+
     def data_received(self, data: bytes) -> None:
         if self._missing is None:
             self._head += data

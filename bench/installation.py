@@ -48,13 +48,23 @@ LEARN_SECONDS: Final = 7.0
 
 
 class Installation:
-    """As an async context manager: begins empty, and nothing of it stays. ``settings`` are those of every role."""
+    """As an async context manager: begins empty, and nothing of it stays. ``settings`` are those of every role;
+    ``checkout`` has their code."""
 
-    def __init__(self, servers: Servers, folder: Path, *, template: str, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        folder: Path,
+        *,
+        template: str,
+        settings: Mapping[str, str],
+        checkout: Path = CHECKOUT,
+    ) -> None:
         self.servers = servers
         self._folder = folder
         self._template = template
         self._settings = settings
+        self._checkout = checkout
         self._name = f"bench_{uuid4().hex}"
         self._port = free_port()
         self.roles: dict[str, ChildProcess] = {}
@@ -97,6 +107,7 @@ class Installation:
                 environment=environment,
                 folder=self._folder,
                 instead=DEPLOYED,
+                checkout=self._checkout,
             )
         async with asyncio.timeout(_SERVE_SECONDS):
             while not await self._serves():
@@ -127,7 +138,6 @@ class Installation:
         if batch > 1:
             text = '{"tasks": [' + ", ".join([text] * batch) + "]}"
         wanted: dict[str, Any] = {
-            "host": HOST,
             "port": self._port,
             "path": "/v1/tasks" if batch == 1 else "/v1/tasks/batch",
             "body": text,

@@ -14,6 +14,7 @@ from typing import Final
 
 import uvloop
 
+from aftercommit.devstack.ports import HOST
 from bench.http import Connection, encode_request
 from bench.throttle import watch_oldest
 
@@ -26,11 +27,11 @@ class Order:
     """``requests`` times ``body``. With a ``rate`` (requests/s) they go out by the clock, whatever the answers take;
     without, each connection sends the next one when it has its answer.
 
+    ``patience_seconds`` after the last request of a ``rate`` was due, answers that are missing are given up.
     ``dsn`` bounds the backlog: nothing is sent while ``most_ahead`` requests were sent since the oldest unfinished task
     was made. A number, since the age of that task would only fall when everything is done and every stage idle.
     """
 
-    host: str
     port: int
     path: str
     body: str
@@ -38,6 +39,8 @@ class Order:
     connections: int
     rate: float | None = None
     stamped: bool = False
+    host: str = HOST
+    patience_seconds: float | None = None
     dsn: str | None = None
     most_ahead: int = 6
 
@@ -61,6 +64,7 @@ class Load:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._request = encode_request(order.host, order.port, order.path, order.body, stamped=order.stamped)
+        self._connections: list[Connection] = []
         self._free: list[Connection] = []
         self._due: list[float] = []
         self._unsent = order.requests if order.rate is None else 0
@@ -77,18 +81,26 @@ class Load:
             self._group = group
             for _ in range(self._order.connections):
                 await self._connect()
+            beside = [group.create_task(self._watch_backlog())]
             if self._order.rate is not None:
-                group.create_task(self._keep_time(self._order.rate))
-            watching = group.create_task(self._watch_backlog())
+                beside.append(group.create_task(self._keep_time(self._order.rate)))
             await self._done
-            watching.cancel()
-        return Receipt(first_sent_at=self._first_sent_at, last_answered_at=time.time(), late_seconds=self._late_seconds)
+            for task in beside:
+                task.cancel()
+            for connection in self._connections:
+                connection.close()
+        return Receipt(
+            first_sent_at=self._first_sent_at,
+            last_answered_at=time.time(),
+            late_seconds=self._late_seconds,
+        )
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
             lambda: Connection(on_answer=self._answered, on_lost=self._lost), self._order.host, self._order.port
         )
+        self._connections.append(connection)
         self._free.append(connection)
         self._send_what_may()
 
@@ -103,6 +115,9 @@ class Load:
             self._due.append(now)
             self._unsent += 1
             self._send_what_may()
+        if self._order.patience_seconds is not None:
+            await asyncio.sleep(self._order.patience_seconds)
+            self._finish()
 
     def _send_what_may(self) -> None:
         while self._unsent and self._free and not self._paused:
@@ -120,8 +135,8 @@ class Load:
             return
         self._unanswered -= 1
         self._free.append(connection)
-        if not self._unanswered and not self._done.done():
-            self._done.set_result(None)
+        if not self._unanswered:
+            self._finish()
         self._send_what_may()
 
     async def _watch_backlog(self) -> None:
@@ -141,6 +156,10 @@ class Load:
         elif connection in self._free and not self._done.done():
             self._free.remove(connection)
             self._group.create_task(self._connect())
+
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
 
     def _fail(self, error: Exception) -> None:
         if not self._done.done():

@@ -50,10 +50,10 @@ async def postgres_settings(servers: Servers) -> dict[str, str]:
     return found
 
 
-def commit() -> str:
+def commit(checkout: Path = CHECKOUT) -> str:
     """Of the checkout, with a mark when it was changed since; empty outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=CHECKOUT)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=checkout)
     return done.stdout.strip()
 
 

@@ -1,4 +1,4 @@
-"""The plot: throughput beside the peers, and latency."""
+"""The plot: throughput and latency beside the peers."""
 
 from pathlib import Path
 from typing import Final
@@ -6,18 +6,14 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from bench import single_tasks
 from bench.comparison import throughputs
 from bench.figures import show
 from bench.results import Results
+from bench.single_tasks import RATES
 
 OURS: Final = "#2f6f8f"
 THEIRS: Final = "#b8b8b8"
-LATENCIES: Final = {
-    "p50": "p50",
-    "p99": "p99",
-    "high_p50": "high priority behind\na low backlog, p50",
-    "high_p99": "high priority behind\na low backlog, p99",
-}
 
 
 def draw(results: Results, file: Path) -> None:
@@ -27,10 +23,8 @@ def draw(results: Results, file: Path) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     rates = [(name, value, OURS if own else THEIRS) for name, value, own in throughputs(results)]
     _bars(left, rates, "no-op tasks/s, one worker process")
-    latency = results.of("latency")
-    medians = ((title, latency.median(name)) for name, title in LATENCIES.items())
-    waits = [(title, value, OURS) for title, value in medians if value is not None]
-    _bars(right, waits, "ms, submit → handler start")
+    waits = [(name, value, OURS if own else THEIRS) for name, value, own in single_tasks.p50s(results, RATES[-1])]
+    _bars(right, waits, f"ms, submit → handler start, p50 at {RATES[-1]}/s")
     figure.savefig(file, metadata={"Date": None})
 
 

@@ -23,8 +23,8 @@ def resident_bytes(pids: Iterable[int]) -> int:
 
 
 def family(pid: int) -> list[int]:
-    """A process and its direct children, like a Postgres server and its backends."""
-    return [pid, *children(pid)]
+    """A process and all that descend from it, like a Postgres server and its backends."""
+    return [pid, *(each for child in children(pid) for each in family(child))]
 
 
 def _stat_seconds(pid: int) -> float:

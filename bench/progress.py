@@ -63,10 +63,13 @@ class Progress:
             await asyncio.sleep(SWEEP_SECONDS)
         return await self._span(tasks)
 
-    async def unfinished(self) -> int:
-        """How many."""
+    async def unfinished(self, type: str | None = None) -> int:
+        """How many, of this type or of all."""
         count: int = await self._connection.fetchval(
-            "SELECT count(*) FILTER (WHERE finished_at IS NULL) FROM aftercommit.tasks WHERE id >= $1", self._seen
+            """SELECT count(*) FILTER (WHERE finished_at IS NULL) FROM aftercommit.tasks
+               WHERE id >= $1 AND ($2::text IS NULL OR type = $2)""",
+            self._seen,
+            type,
         )
         return count
 
@@ -89,12 +92,17 @@ class Progress:
         )
         return {row[0]: row[1] for row in rows}
 
-    async def results(self, type: str) -> list[float]:
-        """The results of the tasks of a type, which are numbers."""
+    async def starts(self, type: str) -> list[tuple[float, float]]:
+        """Of the tasks of a type that succeeded: when each was sent, as its payload tells, and when its handler began,
+        which tells the seconds in between as its result."""
         rows = await self._connection.fetch(
-            "SELECT (result #>> '{}')::float8 FROM aftercommit.tasks WHERE id >= $1 AND type = $2", self._first, type
+            """SELECT sent_at, sent_at + (result #>> '{}')::float8 FROM aftercommit.tasks,
+                   LATERAL (SELECT (payload->>'sent_at')::float8 AS sent_at) AS sent
+               WHERE id >= $1 AND type = $2 AND status = 'succeeded'""",
+            self._first,
+            type,
         )
-        return [row[0] for row in rows]
+        return [(row[0], row[1]) for row in rows]
 
 
 def first_id(moment: float) -> UUID:

@@ -42,8 +42,9 @@ class Description:
 
 @dataclass(slots=True, kw_only=True)
 class Results:
-    """``series`` by the name of the scenario, and of the peer as ``peer.<name>.<kind>``; ``descriptions`` of the
-    scenarios by name. Times are ISO 8601, UTC."""
+    """``series`` by the name of the scenario, of the earlier commit as ``before.<scenario>``, and of the peer as
+    ``peer.<name>.<kind>``; ``descriptions`` of the scenarios by name; ``before`` is that commit, where one was measured
+    too. Times are ISO 8601, UTC."""
 
     started_at: str
     command: str
@@ -58,10 +59,16 @@ class Results:
     repeats: int
     descriptions: dict[str, Description]
     series: dict[str, Series] = field(default_factory=dict)
+    before: str = ""
 
     def of(self, name: str) -> Series:
         """Empty when it did not run."""
         return self.series.setdefault(name, Series())
+
+    def median(self, name: str, figure: str) -> float | None:
+        """None when it was not measured."""
+        series = self.series.get(name)
+        return series.median(figure) if series else None
 
     def failures(self) -> list[str]:
         """A line for each repeat that failed: whose, how many succeeded, and the first and the last words of why."""

@@ -6,7 +6,8 @@ from typing import Final, Self
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """Counts are tasks, unless a name says seconds."""
+    """Counts are tasks, unless a name says seconds; a rate is tasks/s. ``waiting`` low tasks are a backlog for the
+    scenario priority."""
 
     warm_up: int
     drain: int
@@ -16,7 +17,8 @@ class Sizes:
     submit_single: int
     submit_batch: int
     latency_seconds: int
-    latency_waiting: int
+    waiting: int
+    high_rate: int
     growth: int
     growth_finished: int
     growth_waiting: int
@@ -52,7 +54,8 @@ SIZES: Final = {
         submit_single=10_000,
         submit_batch=200_000,
         latency_seconds=12,
-        latency_waiting=100_000,
+        waiting=40_000,
+        high_rate=100,
         growth=80_000,
         growth_finished=10_000_000,
         growth_waiting=1_000_000,
@@ -64,7 +67,7 @@ SIZES: Final = {
         scale=12_000,
         peer_noop=20_000,
         peer_sleep=3_000,
-        peer_seconds=180,
+        peer_seconds=240,
     ),
     "quick": Sizes(
         warm_up=1_000,
@@ -75,7 +78,8 @@ SIZES: Final = {
         submit_single=6_000,
         submit_batch=50_000,
         latency_seconds=5,
-        latency_waiting=20_000,
+        waiting=20_000,
+        high_rate=100,
         growth=20_000,
         growth_finished=200_000,
         growth_waiting=20_000,
@@ -87,7 +91,7 @@ SIZES: Final = {
         scale=5_000,
         peer_noop=10_000,
         peer_sleep=1_000,
-        peer_seconds=60,
+        peer_seconds=120,
     ),
     "smoke": Sizes(
         warm_up=20,
@@ -98,7 +102,8 @@ SIZES: Final = {
         submit_single=200,
         submit_batch=3_000,
         latency_seconds=1,
-        latency_waiting=200,
+        waiting=1_000,
+        high_rate=100,
         growth=500,
         growth_finished=5_000,
         growth_waiting=500,
@@ -110,7 +115,7 @@ SIZES: Final = {
         scale=250,
         peer_noop=300,
         peer_sleep=100,
-        peer_seconds=30,
+        peer_seconds=120,
     ),
 }
 """``full`` is what is reported, ``quick`` takes minutes, ``smoke`` only shows that everything runs."""

@@ -41,9 +41,15 @@ def counted(installation: Installation, tasks: int) -> Iterator[Sample]:
     }
 
 
-def _seconds_by_stage(installation: Installation) -> Mapping[str, float]:
+def pids_by_stage(installation: Installation) -> dict[str, list[int]]:
     servers = installation.servers
-    pids = {kind: installation.pids(kind) for kind in ROLES}
-    pids[POSTGRES] = family(servers.postgres.pid or 0)
-    pids[RABBITMQ] = family(servers.rabbitmq.pid or 0)
+    return {
+        **{kind: installation.pids(kind) for kind in ROLES},
+        POSTGRES: family(servers.postgres.pid or 0),
+        RABBITMQ: family(servers.rabbitmq.pid or 0),
+    }
+
+
+def _seconds_by_stage(installation: Installation) -> Mapping[str, float]:
+    pids = pids_by_stage(installation)
     return {stage: cpu_seconds(pids[stage]) for stage in STAGES}

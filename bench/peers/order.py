@@ -12,26 +12,35 @@ from typing import Final, Self
 NOOP: Final = "noop"
 SLEEP: Final = "sleep"
 SUSTAINED: Final = "sustained"
+LATENCY: Final = "latency"
+PRIORITY: Final = "priority"
+LOW: Final = "low"
 SLEEP_SECONDS: Final = 0.01
+LOW_SECONDS: Final = 0.02
+"""A low-priority task of the backlog: slow enough that it still waits when the measurement ends."""
+
 WARM_UP: Final = 100
 """Tasks that go ahead when a worker is to work meanwhile."""
 
 WARM: Final = WARM_UP // 4
 _LOOK_SECONDS: Final = 0.005
 SLOTS: Final = 50
-"""10 ms tasks at a time: as many as WORKER_CONCURRENCY gives one of our workers."""
+"""Tasks at a time: as many as WORKER_CONCURRENCY gives one of our workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """``tasks`` tasks of ``kind``: ``noop``, ``sleep`` for 10 ms, or ``sustained``, no-op ones that are enqueued while
-    the worker works. ``report`` is a folder for what both tell."""
+    """``tasks`` tasks of ``kind``: ``noop``, ``sleep`` for 10 ms, ``sustained``, no-op ones that are enqueued while the
+    worker works, or ``priority``, a backlog of low ones. For ``latency`` there are none, since they come over HTTP: who
+    enqueues only makes the tables. ``report`` is a folder for what all processes tell; ``redis_url`` is empty for
+    those that need none."""
 
     amqp_url: str
     dsn: str
     tasks: int
     kind: str
     report: Path
+    redis_url: str = ""
 
     @classmethod
     def read(cls) -> Self:
@@ -41,12 +50,13 @@ class Order:
             tasks=int(os.environ["BENCH_TASKS"]),
             kind=os.environ["BENCH_KIND"],
             report=Path(os.environ["BENCH_REPORT"]),
+            redis_url=os.environ["BENCH_REDIS_URL"],
         )
 
     @property
     def task(self) -> str:
         """The name of the task to enqueue."""
-        return SLEEP if self.kind == SLEEP else NOOP
+        return {SLEEP: SLEEP, PRIORITY: LOW}.get(self.kind, NOOP)
 
     @property
     def measured(self) -> int:
@@ -97,6 +107,16 @@ class Order:
         """Tells when all had, if one process ran them all."""
         return self.report / "last"
 
+    @property
+    def starts(self) -> Path:
+        """What ``Starts`` writes of the tasks that came over HTTP."""
+        return self.report / "starts"
+
+    @property
+    def lows(self) -> Path:
+        """The same of the low ones."""
+        return self.report / "lows"
+
     def environment(self) -> dict[str, str]:
         return {
             "BENCH_AMQP_URL": self.amqp_url,
@@ -104,6 +124,7 @@ class Order:
             "BENCH_TASKS": str(self.tasks),
             "BENCH_KIND": self.kind,
             "BENCH_REPORT": str(self.report),
+            "BENCH_REDIS_URL": self.redis_url,
         }
 
 

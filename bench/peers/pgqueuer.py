@@ -1,20 +1,37 @@
 """pgqueuer: a queue in Postgres, worked as its own benchmark works it. With ``work`` it is the worker."""
 
 import asyncio
+import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import asyncpg
 import uvloop
 from pgqueuer import PgQueuer
-from pgqueuer.db import AsyncpgDriver
+from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
-from bench.peers.order import NOOP, SLEEP_SECONDS, SLOTS, Counter, Order
+from bench.peers.order import LATENCY, NOOP, SLEEP_SECONDS, SLOTS, Counter, Order
+from bench.peers.starts import Starts
 
 ORDER: Final = Order.read()
 BATCH: Final = 1_000
+clients: Final[list[Queries]] = []
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[None]:
+    """With a pool of ten connections, asyncpg's default."""
+    async with asyncpg.create_pool(ORDER.dsn) as pool:
+        clients.append(Queries(AsyncpgPoolDriver(pool)))
+        yield
+
+
+async def submit(sent_at: float) -> None:
+    await clients[0].enqueue("stamped", json.dumps({"sent_at": sent_at}).encode())
 
 
 async def enqueue() -> None:
@@ -28,6 +45,7 @@ async def enqueue() -> None:
 
 async def work() -> None:
     counter = Counter(ORDER)
+    starts = Starts(ORDER.starts)
     worker = PgQueuer(AsyncpgDriver(await asyncpg.connect(ORDER.dsn)))
 
     @worker.entrypoint("noop")
@@ -39,7 +57,13 @@ async def work() -> None:
         await asyncio.sleep(SLEEP_SECONDS)
         counter.ran()
 
-    if ORDER.task == NOOP:
+    @worker.entrypoint("stamped")
+    async def stamped(job: Job) -> None:
+        starts.add(json.loads(job.payload or b"")["sent_at"])
+
+    if ORDER.kind == LATENCY:
+        await worker.run()  # a limit to the tasks at a time would make its statements dearer
+    elif ORDER.task == NOOP:
         await worker.run(batch_size=BATCH)
     else:
         # It wants the limit to be twice the batch or more.

@@ -1,16 +1,20 @@
 """Procrastinate: a queue in Postgres."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from procrastinate import App, PsycopgConnector
 
 from bench.peers.order import SLEEP_SECONDS, Counter, Order
+from bench.peers.starts import Starts
 
 ORDER: Final = Order.read()
 BATCH: Final = 1_000
 app: Final = App(connector=PsycopgConnector(conninfo=ORDER.dsn, min_size=4, max_size=20))
 counter: Final = Counter(ORDER)
+starts: Final = Starts(ORDER.starts)
 
 
 @app.task(name="noop")
@@ -22,6 +26,21 @@ async def noop() -> None:
 async def sleep() -> None:
     await asyncio.sleep(SLEEP_SECONDS)
     counter.ran()
+
+
+@app.task(name="stamped")
+async def stamped(sent_at: float) -> None:
+    starts.add(sent_at)
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[None]:
+    async with app.open_async():
+        yield
+
+
+async def submit(sent_at: float) -> None:
+    await stamped.defer_async(sent_at=sent_at)
 
 
 async def enqueue() -> None:

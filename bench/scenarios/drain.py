@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from bench.figures import Figure, Sample, at_least
+from bench.figures import Figure, Sample
 from bench.ground import Ground
 from bench.installation import FINISH_SECONDS, ROLES, WORKER
 from bench.scenario import Scenario
@@ -30,7 +30,7 @@ SCENARIO: Final = Scenario(
     "drain",
     "no-op tasks wait in RabbitMQ, then one worker starts: from the first claim to the last recorded outcome, by the "
     "database's clock",
-    (Figure("rate", "drain of a published backlog, one worker", "tasks/s", at_least(20_000)),),
+    (Figure("rate", "drain of a published backlog, one worker", "tasks/s"),),
     measure,
     settings=FOR_SHORT_TASKS,
 )

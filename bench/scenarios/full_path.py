@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bench.figures import Figure, Sample, at_least
+from bench.figures import Figure, Sample
 from bench.ground import Ground
 from bench.installation import FINISH_SECONDS, ROLES, Installation
 from bench.scenario import Scenario
@@ -33,7 +33,7 @@ SCENARIO: Final = Scenario(
     "no-op tasks in batches of 1,000 over HTTP, relayed, run by one worker and recorded, all at once: from the first "
     "submit to the last recorded outcome; submits pause while 6,000 tasks were submitted since the oldest unfinished "
     "one",
-    (Figure("rate", "full path, sustained, one worker", "tasks/s", at_least(15_000)),),
+    (Figure("rate", "full path, sustained, one worker", "tasks/s"),),
     measure,
     settings=FOR_SHORT_TASKS,
 )

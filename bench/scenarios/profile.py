@@ -5,14 +5,18 @@ from dataclasses import replace
 from typing import Final
 
 from bench.backlog import work_off
+from bench.clocked import CONNECTIONS
 from bench.figures import Figure, Sample
 from bench.ground import Ground
 from bench.installation import FINISH_SECONDS, ROLES
 from bench.scenario import Measure, Scenario
-from bench.scenarios import latency, scale
+from bench.scenarios import scale
 from bench.scenarios.full_path import NOOP, sustained_rate
+from bench.single_tasks import RATES
 from bench.stages import COUNTED, FIGURES, counted
 from bench.tuning import FOR_SHORT_TASKS
+
+RATE: Final = RATES[-1]
 
 
 async def measure_full_path(ground: Ground) -> Sample:
@@ -27,14 +31,14 @@ async def measure_full_path(ground: Ground) -> Sample:
 
 
 async def measure_single(ground: Ground) -> Sample:
-    tasks = ground.sizes.latency_seconds * latency.RATE
+    tasks = ground.sizes.latency_seconds * RATE
     async with ground.installation() as installation:
         await installation.start(*ROLES)
         await installation.warm_up(NOOP, ground.sizes.warm_up)
         await installation.settle()
         progress = installation.progress()
         with counted(installation, tasks) as sample:
-            await installation.submit(NOOP, tasks, batch=1, connections=latency.CONNECTIONS, rate=latency.RATE)
+            await installation.submit(NOOP, tasks, batch=1, connections=CONNECTIONS, rate=RATE)
             span = await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
     return sample | {"rate": span.rate}
 
@@ -58,7 +62,7 @@ SCENARIOS: Final = (
     _scenario(
         "profile_single",
         "single tasks",
-        f"{latency.RATE} single POSTs of no-op tasks a second, default settings",
+        f"{RATE} single POSTs of no-op tasks a second, default settings",
         measure_single,
     ),
     _scenario(

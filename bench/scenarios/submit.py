@@ -36,10 +36,10 @@ SCENARIO: Final = Scenario(
     "one API process, no relay and no worker: from the first request sent to the last answer; one POST per task over "
     "64 keep-alive connections, and batches of 1,000 over 4",
     (
-        Figure("single", "submit, one POST per task", "tasks/s", at_least(6_000)),
+        Figure("single", "submit, one POST per task", "tasks/s"),
         Figure("alone", "the same, an SQLAlchemy transaction per request", "tasks/s"),
-        Figure("gain", "gathered ÷ a transaction per request", "×", at_least(3)),
-        Figure("batch", "submit in batches of 1,000", "tasks/s", at_least(60_000)),
+        Figure("gain", "gathered ÷ a transaction per request", "×", at_least(8)),
+        Figure("batch", "submit in batches of 1,000", "tasks/s"),
     ),
     measure,
 )
