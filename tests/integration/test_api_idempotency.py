@@ -21,7 +21,8 @@ async def submit(api: Api, key: str, type: str = "echo", **fields: Any) -> Answe
 
 async def count(service: Service) -> tuple[int, int]:
     [row] = await service.query(
-        "SELECT (SELECT count(*) FROM aftercommit.tasks), (SELECT coalesce(sum(cardinality(task_ids)), 0) FROM aftercommit.outbox_rows)"
+        "SELECT (SELECT count(*) FROM aftercommit.tasks),"
+        " (SELECT coalesce(sum(cardinality(task_ids)), 0) FROM aftercommit.outbox_rows)"
     )
     return row[0], row[1]
 
