@@ -15,6 +15,7 @@ from aftercommit.devstack.rabbitmq import RabbitServer
 
 FINAL = frozenset({"succeeded", "failed", "cancelled", "expired"})
 DEAD_LETTERS = "tasks.dlq"
+MARKER = "aftercommit.marker"
 LONGEST_RUN_SECONDS = 240
 LONGEST_SETTLING_SECONDS = 30
 POLL_SECONDS = 0.5
@@ -38,8 +39,8 @@ class Observation:
 
     @property
     def undelivered(self) -> dict[str, int]:
-        """Messages anywhere but among the dead letters."""
-        return {name: depth for name, depth in self.depths.items() if depth and name != DEAD_LETTERS}
+        """Messages of tasks anywhere but among the dead letters."""
+        return {name: depth for name, depth in self.depths.items() if depth and name not in (DEAD_LETTERS, MARKER)}
 
 
 async def queue_depths(rabbitmq: RabbitServer) -> dict[str, int]:
