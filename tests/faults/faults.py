@@ -186,8 +186,12 @@ async def hold_horizon(trial: Trial) -> None:
         await connection.close()
 
 
+# Chosen and locked apart: a row that changed its status in between would be locked without being told of.
 _LOCK_ROWS: Final = """
-    SELECT id FROM aftercommit.tasks WHERE status = $1 AND id <> ALL($2) ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+    SELECT id, status FROM aftercommit.tasks WHERE id = ANY (ARRAY (
+        SELECT id FROM aftercommit.tasks WHERE status = $1 AND id <> ALL($2) ORDER BY id LIMIT $3
+    ))
+    ORDER BY id FOR UPDATE SKIP LOCKED
 """
 
 
@@ -199,13 +203,13 @@ async def locked_rows(trial: Trial, *, of_each: int) -> AsyncIterator[list[UUID]
     try:
         async with connection.transaction():
             for status in ("running", "queued", "retrying"):
-                found: list[UUID] = []
-                while len(found) < of_each and not trial.load.done.is_set():
-                    rows = await connection.fetch(_LOCK_ROWS, status, locked + found, of_each - len(found))
-                    found += [row["id"] for row in rows]
+                found = 0
+                while found < of_each and not trial.load.done.is_set():
+                    rows = await connection.fetch(_LOCK_ROWS, status, locked, of_each - found)
+                    locked += [row["id"] for row in rows]
+                    found += sum(row["status"] == status for row in rows)
                     await asyncio.sleep(0.01)  # tasks of a status come and go by themselves
-                trial.struck.append(f"{len(found)} {status} rows locked")
-                locked += found
+                trial.struck.append(f"{found} {status} rows locked")
             yield locked
     finally:
         await connection.close()

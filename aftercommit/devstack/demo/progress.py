@@ -10,6 +10,7 @@ from rich.table import Table
 
 from aftercommit.devstack.demo.load import TASKS_PER_PRIORITY
 from aftercommit.devstack.demo.observe import Counts
+from aftercommit.devstack.demo.report import narrow_table
 
 STATUSES = ("queued", "running", "retrying", "succeeded", "failed")
 LINE_EVERY_SECONDS = 2.0
@@ -43,7 +44,7 @@ class Progress:
 
 
 def _table(counts: Counts, elapsed_seconds: float) -> Table:
-    table = Table(title=f"{elapsed_seconds:.0f} s", title_justify="left")
+    table = narrow_table(f"{elapsed_seconds:.0f} s")
     table.add_column("priority")
     for status in STATUSES:
         table.add_column(status, justify="right", min_width=9)

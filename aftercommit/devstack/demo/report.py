@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from datetime import datetime
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -14,12 +15,12 @@ from aftercommit.devstack.demo.load import TASKS_PER_PRIORITY
 
 def print_outcome(console: Console, tasks: Iterable[Json]) -> None:
     """A row per priority: how its tasks ended, and how long they took from submit."""
-    table = Table(title="From submit to start and to finish", title_justify="left")
+    table = narrow_table("From submit to start and to finish")
     table.add_column("priority")
     columns = (
-        "submitted",
+        "tasks",
         "succeeded",
-        "after a retry",
+        "retried",
         "failed",
         "start p50",
         "start p95",
@@ -52,7 +53,7 @@ def _row(tasks: list[Json]) -> list[str]:
 def print_dead_letter(console: Console, task: Json, attempts: list[Json]) -> None:
     """One failed task with its history."""
     url = task["payload"]["url"]
-    table = Table(title=f"A dead letter: task {task['id']}, {task['priority']}, POST {url}", title_justify="left")
+    table = narrow_table(f"A dead letter: task {task['id']}, {task['priority']}, POST {url}")
     for column in ("attempt", "after", "took", "outcome", "worker", "error"):
         table.add_column(column, justify="right" if column in ("attempt", "after", "took") else "left")
     for attempt in attempts:
@@ -69,7 +70,7 @@ def print_dead_letter(console: Console, task: Json, attempts: list[Json]) -> Non
 
 
 def print_account(console: Console, lines: list[Line]) -> None:
-    table = Table(title="The account", title_justify="left")
+    table = narrow_table("The account")
     table.add_column("line")
     table.add_column("must be", justify="right")
     table.add_column("is", justify="right")
@@ -78,6 +79,11 @@ def print_account(console: Console, lines: list[Line]) -> None:
         verdict = "[green]adds up[/]" if line.adds_up else "[bold red]does not add up[/]"
         table.add_row(line.text, str(line.expected), str(line.found), verdict)
     console.print(table)
+
+
+def narrow_table(title: str) -> Table:
+    """Fits a terminal of 80 columns."""
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
 
 
 def percentile(values: list[float], share: float) -> float | None:
@@ -98,4 +104,4 @@ def _between(earlier: str, later: str) -> float:
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    return f"{seconds * 1000:.0f}\N{NO-BREAK SPACE}ms" if seconds < 1 else f"{seconds:.1f}\N{NO-BREAK SPACE}s"
