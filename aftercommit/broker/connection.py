@@ -25,6 +25,14 @@ MOST_UNANSWERED: Final = 16
 channel numbers."""
 
 
+class _Connection(aio_pika.Connection):
+    """Closed by ``BrokerConnection`` alone. The library closes one that is collected, too, which outside of a running
+    loop leaves a coroutine that nobody awaits."""
+
+    def __del__(self) -> None:
+        pass
+
+
 class BrokerConnection:
     """A connection for one purpose: publishing and consuming never share one, since a blocked publisher would
     hold up acknowledgements."""
@@ -98,8 +106,14 @@ class BrokerConnection:
     async def _connect(self) -> AbstractConnection:
         async with self._opening:
             if self._connection is None or self._connection.is_closed or self._is_torn(self._connection):
+                if self._connection is not None:
+                    self._keep(asyncio.create_task(self._close(self._connection)))
+                    self._connection = None
                 self._connection = await aio_pika.connect(
-                    self._url, heartbeat=HEARTBEAT_SECONDS, client_properties={"connection_name": self._name}
+                    self._url,
+                    heartbeat=HEARTBEAT_SECONDS,
+                    client_properties={"connection_name": self._name},
+                    connection_class=_Connection,
                 )
                 self._unanswered = 0
                 log.info("broker_connected", connection=self._name)

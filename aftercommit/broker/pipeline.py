@@ -8,11 +8,12 @@ import aiormq
 from aio_pika.abc import AbstractChannel
 
 from aftercommit.broker import receipt
+from aftercommit.broker.broker_errors import describe
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.frames import Confirm, send_at_once
 from aftercommit.broker.message import DELIVERY_MODES, Message
-from aftercommit.broker.receipt import Receipt
+from aftercommit.broker.receipt import Fate, Receipt
 from aftercommit.core.errors import BrokerUnavailable
 
 CHECK_SECONDS: Final = 10.0
@@ -30,6 +31,8 @@ class Pipeline:
         self._compared_at: float | None = None
         self._channel: AbstractChannel | None = None
         self._sending: aiormq.Channel | None = None
+        self._retired: AbstractChannel | None = None
+        self._refused = False
 
     @property
     def problems(self) -> Mapping[str, str]:
@@ -43,13 +46,27 @@ class Pipeline:
     async def prepare(self) -> None:
         """Have an open, unblocked channel. Raises BrokerUnavailable."""
         if not self.is_open:
+            # The whole connection: aiormq may have dropped what it owed the broker for the channel.
             await self.close()
-            self._channel = await self._connection.open_channel(publisher_confirms=True)
-            sending = await self._channel.get_underlay_channel()
-            assert isinstance(sending, aiormq.Channel)
-            self._sending = sending
+            await self._open()
+        elif self._refused:
+            await self._replace_channel()
         await self._connection.wait_unblocked(self._unblock_seconds)
         await self._compare()
+
+    async def _open(self) -> None:
+        self._channel = await self._connection.open_channel(publisher_confirms=True)
+        sending = await self._channel.get_underlay_channel()
+        assert isinstance(sending, aiormq.Channel)
+        self._sending, self._refused = sending, False
+
+    async def _replace_channel(self) -> None:
+        """After a refusal: a quorum queue does not tell the channels that it refused when its limit is lifted. What is
+        under way on the old channel is still confirmed there."""
+        if self._retired is not None:
+            await self._connection.close_channel(self._retired)
+        self._retired = self._channel
+        await self._open()
 
     async def _compare(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -69,14 +86,16 @@ class Pipeline:
         return sent
 
     def outcome(self, message: Message, confirm: Confirm) -> Receipt:
-        """What became of a message whose future is done. Where the broker closed the channel over one of several, the
-        message may be it or not: unknown."""
+        """What became of a message whose future is done. Where the broker closed the channel over one of several, they
+        all count as refused: the relays find the one."""
         if self._sending is not None:
             self._sending.message_id_delivery_tag.pop(message.message_id, None)
         read = receipt.read(confirm)
-        return read if isinstance(read, Receipt) else receipt.UNANSWERED
+        found = read if isinstance(read, Receipt) else Receipt(Fate.REFUSED, describe(read))
+        self._refused |= found.fate is Fate.REFUSED
+        return found
 
     async def close(self) -> None:
         """Close the connection. What is under way stays unanswered."""
-        self._channel = self._sending = self._compared_at = None
+        self._channel = self._sending = self._retired = self._compared_at = None
         await self._connection.close()

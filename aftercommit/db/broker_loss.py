@@ -74,8 +74,10 @@ _FIND: Final = """
 
 # A statement of its own: in a join the planner, which takes the looked-at for few, would read the outbox for each.
 _UNPUBLISHED: Final = """
-    SELECT unnest(coalesce(task_ids, ARRAY[task_id])) AS task_id FROM aftercommit.outbox_rows
-    WHERE coalesce(task_ids, ARRAY[task_id]) && $1::uuid[]
+    SELECT listed.task_id
+    FROM aftercommit.outbox_rows CROSS JOIN LATERAL unnest(coalesce(task_ids, ARRAY[task_id])) AS listed (task_id)
+    JOIN unnest($1::uuid[]) AS wanted (task_id) ON wanted.task_id = listed.task_id
+    WHERE eager_until IS NULL
 """
 
 

@@ -10,10 +10,12 @@ from aftercommit.db.database import Fetch
 
 DELETE_PUBLISHED: Final = """
     DELETE FROM aftercommit.outbox_rows WHERE id = ANY (ARRAY (
-        SELECT id FROM aftercommit.outbox_rows WHERE id = ANY({ids}) AND eager_until IS NOT NULL FOR UPDATE SKIP LOCKED
+        SELECT id FROM aftercommit.outbox_rows WHERE id = ANY({ids}) AND (eager_until IS NULL) IS FALSE
+        FOR UPDATE SKIP LOCKED
     ))
 """
-"""Waits for nobody: a row that a relay has taken meanwhile may be locked for as long as the broker is silent."""
+"""Waits for nobody: a row that a relay has taken meanwhile may be locked for as long as the broker is silent. The
+condition is worded so that ``outbox_eager`` does not serve it: that may be full of dead entries."""
 
 _DELETE: Final = DELETE_PUBLISHED.format(ids="$1::bigint[]")
 
@@ -26,7 +28,7 @@ async def delete(fetch: Fetch, ids: Sequence[int]) -> None:
 _HAND_OVER: Final = """
     UPDATE aftercommit.outbox_rows SET id = DEFAULT, eager_until = NULL
     WHERE id = ANY (ARRAY (
-        SELECT id FROM aftercommit.outbox_rows WHERE id = ANY($1::bigint[]) AND eager_until IS NOT NULL
+        SELECT id FROM aftercommit.outbox_rows WHERE id = ANY($1::bigint[]) AND (eager_until IS NULL) IS FALSE
         FOR UPDATE SKIP LOCKED
     ))
 """

@@ -108,8 +108,9 @@ _RESEND: Final = f"""
         WHERE id = ANY($1::uuid[]) AND status = ANY($2::text[]) AND enqueued
             AND greatest(queued_at, due_at) < $3::timestamptz
             AND id NOT IN (
-                SELECT unnest(coalesce(task_ids, ARRAY[task_id])) FROM aftercommit.outbox_rows
-                WHERE failed_at IS NOT NULL AND coalesce(task_ids, ARRAY[task_id]) && $1::uuid[]
+                SELECT parked.id FROM aftercommit.outbox_rows
+                CROSS JOIN LATERAL unnest(coalesce(task_ids, ARRAY[task_id])) AS parked (id)
+                WHERE failed_at IS NOT NULL AND parked.id IS NOT NULL
             )
         ORDER BY id FOR UPDATE SKIP LOCKED
     ), task AS (

@@ -68,7 +68,9 @@ class Committed:
     rows: Sequence[OutboxRow]
 
 
-_EAGER_UNTIL: Final = "CASE WHEN work_queue = ANY($14::text[]) THEN now() + $15::float8 * interval '1 second' END"
+_EAGER_UNTIL: Final = (
+    "CASE WHEN work_queue = ANY($14::text[]) THEN clock_timestamp() + $15::float8 * interval '1 second' END"
+)
 
 _SUBMIT: Final = f"""
     WITH claimed_key AS (

@@ -186,6 +186,12 @@ async def test_full_queue_is_left_to_the_relays_while_others_go_on(
     assert (await api.get(high["id"], wait=30))["status"] == "succeeded"
     await service.relay()
     await service.until_idle()
+    # Once it has room again the API publishes to it by itself.
+    confirmed = eager_relays[0].totals["confirmed"]
+    async with asyncio.timeout(30):
+        while eager_relays[0].totals["confirmed"] == confirmed:
+            await api.submit("echo", priority="low")
+            await asyncio.sleep(0.2)
 
 
 async def test_what_is_under_way_when_the_api_stops_is_published_or_handed_over(

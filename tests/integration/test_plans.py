@@ -351,7 +351,7 @@ async def test_plan_that_is_kept_uses_its_index(name: str, plans_settings: Setti
 async def test_relay_reads_by_its_own_index_although_its_plan_is_of_an_empty_outbox(plans_settings: Settings) -> None:
     call, _ = KEPT["outbox.lock_batch"]
     found = await explain_kept(
-        plans_settings, call, first="TRUNCATE aftercommit.outbox_rows; ANALYZE aftercommit.outbox"
+        plans_settings, call, first="TRUNCATE aftercommit.outbox_rows; ANALYZE aftercommit.outbox_rows"
     )
     assert {node["Index Name"] for node in found if "Index Name" in node} == {"outbox_unpublished"}
 

@@ -72,10 +72,11 @@ def bench() -> Bench:
 
 async def test_high_task_overtakes_what_waits_in_the_buffer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(send_window, "WINDOW", 2)
+    monkeypatch.setattr(send_window, "KEPT_FREE", 0)
     for number in range(5):
-        bench.add(f"low {number}", OwnRow(number), work_queue="tasks.low")
+        bench.add(f"low {number}", OwnRow(number, "tasks.high"), work_queue="tasks.low")
     bench.window.send()
-    bench.add("high", OwnRow(9))
+    bench.add("high", OwnRow(9, "tasks.high"))
     bench.window.send()
     assert list(bench.pipeline.sent) == ["low 0", "low 1"]
     await bench.pipeline.answer("low 0", CONFIRMED)
@@ -83,8 +84,18 @@ async def test_high_task_overtakes_what_waits_in_the_buffer(bench: Bench, monkey
     assert bench.window.buffered_tasks == 3
 
 
+async def test_silent_queue_of_low_priority_leaves_room_for_higher_ones(bench: Bench) -> None:
+    for number in range(send_window.WINDOW):
+        bench.add(f"low {number}", OwnRow(number, "tasks.low"), work_queue="tasks.low")
+    bench.window.send()
+    assert len(bench.pipeline.sent) == send_window.WINDOW - 2 * send_window.KEPT_FREE
+    bench.add("high", OwnRow(999, "tasks.high"))
+    bench.window.send()
+    assert list(bench.pipeline.sent)[-1] == "high"
+
+
 async def test_row_is_settled_with_its_last_message_and_failed_when_one_of_them_was(bench: Bench) -> None:
-    row, other = OwnRow(1), OwnRow(2)
+    row, other = OwnRow(1, "tasks.high"), OwnRow(2, "tasks.high")
     bench.add("a", row)
     bench.add("b", row, other)
     bench.window.send()
@@ -98,10 +109,10 @@ async def test_row_is_settled_with_its_last_message_and_failed_when_one_of_them_
 
 
 async def test_what_is_given_up_is_settled_once_although_its_confirm_comes_later(bench: Bench) -> None:
-    bench.add("a", OwnRow(1))
+    bench.add("a", OwnRow(1, "tasks.high"))
     bench.window.send()
     bench.pipeline.is_open = False
-    bench.add("b", OwnRow(2))
+    bench.add("b", OwnRow(2, "tasks.high"))
     bench.window.send()
     bench.window.give_up()
     assert bench.settled == [(1, True), (2, True)]
@@ -111,10 +122,10 @@ async def test_what_is_given_up_is_settled_once_although_its_confirm_comes_later
 
 
 async def test_deadline_is_that_of_the_oldest_wherever_it_is(bench: Bench) -> None:
-    assert not bench.window.is_late(100.0)
+    assert bench.window.late(100.0) == set()
     bench.pipeline.is_open = False
-    bench.add("a", OwnRow(1))
-    assert (bench.window.is_late(9.0), bench.window.is_late(10.0)) == (False, True)
+    bench.add("a", OwnRow(1, "tasks.high"))
+    assert (bench.window.late(9.0), bench.window.late(10.0)) == (set(), {"tasks.high"})
     bench.pipeline.is_open = True
     bench.window.send()
-    assert (bench.window.is_late(9.0), bench.window.is_late(10.0)) == (False, True)
+    assert (bench.window.late(9.0), bench.window.late(10.0)) == (set(), {"tasks.high"})

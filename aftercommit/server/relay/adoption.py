@@ -28,7 +28,6 @@ class Adoption:
             self._looked_at = now
         return adopted
 
-    async def look_back(self, fetch: Fetch) -> bool:
-        """The same for all that ever lapsed: a row that was committed long after its statement began. Returns whether
-        there may be more."""
-        return await eager_rows.adopt(fetch, lapsed_within_seconds=EVER_SECONDS, limit=AT_ONCE) >= AT_ONCE
+    async def look_back(self, fetch: Fetch) -> int:
+        """The same for all that ever lapsed, up to AT_ONCE: a row that was committed long after its statement began."""
+        return await eager_rows.adopt(fetch, lapsed_within_seconds=EVER_SECONDS, limit=AT_ONCE)

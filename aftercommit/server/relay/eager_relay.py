@@ -87,7 +87,9 @@ class EagerRelay:
 
     def not_committed(self, terms: Eager) -> None:
         """The statement failed, or nobody knows."""
-        self._published += terms.published  # to delete them again does no harm
+        if terms.published:
+            self._published += terms.published  # to delete them again does no harm
+            self._wake_up()
 
     def committed(self, terms: Eager, rows: Sequence[OutboxRow]) -> None:
         """Send the rows of a commit out."""
@@ -96,10 +98,14 @@ class EagerRelay:
         if not rows:
             return
         deadline = asyncio.get_running_loop().time() + self._grace_seconds
-        own = {row.id: OwnRow(row.id) for row in rows}
+        own = {row.id: OwnRow(row.id, row.destination) for row in rows}
         for parcel in pack(rows, share=self._durations.share):
             self._window.add(parcel, [own[row_id] for row_id in parcel.row_ids], deadline=deadline)
         self._window.send()
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        """There is something to tidy up soon."""
         if self._is_idle:
             self._is_idle = False
             self._wake.set()
@@ -111,6 +117,7 @@ class EagerRelay:
             self._wake.set()
         else:
             self._published.append(row.id)
+            self._backoffs.accepted(row.destination)
 
     def _rest(self, destination: str, reason: str) -> None:
         """Leave a destination to the relays for a while."""
@@ -126,8 +133,7 @@ class EagerRelay:
     async def _tick(self) -> float:
         """Returns the seconds until the next tick. Raises BrokerUnavailable or DatabaseUnavailable; nothing that was
         not confirmed is then forgotten."""
-        if self._window.is_late(asyncio.get_running_loop().time()):
-            await self._give_up()
+        await self._give_up_if_late()
         await self._tidy_up()
         try:
             await self._pipeline.prepare()
@@ -135,11 +141,18 @@ class EagerRelay:
             await self._give_up()
             await self._tidy_up()
             raise
+        await self._give_up_if_late()  # connecting may have taken long
         await self._durations.refresh(self._connection.fetch)
-        self.is_ready = True
+        self.is_ready = self._pipeline.is_open
         self._window.send()
         self._is_idle = self._window.is_empty and not self._published and not self._left
-        return IDLE_SECONDS if self._is_idle else BUSY_SECONDS
+        return IDLE_SECONDS if self._is_idle and self.is_ready else BUSY_SECONDS
+
+    async def _give_up_if_late(self) -> None:
+        if late := self._window.late(asyncio.get_running_loop().time()):
+            for destination in late:
+                self._rest(destination, "RabbitMQ does not confirm in time")
+            await self._give_up()
 
     async def _give_up(self) -> None:
         """Leave everything to the relays, and a broker that is silent or blocked."""

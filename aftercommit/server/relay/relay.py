@@ -19,7 +19,7 @@ from aftercommit.core.errors import BrokerUnavailable, DatabaseTimeout
 from aftercommit.db import outbox
 from aftercommit.db.database import DatabaseConnection, Fetch
 from aftercommit.db.outbox import OutboxRow
-from aftercommit.server.relay.adoption import Adoption
+from aftercommit.server.relay.adoption import AT_ONCE, Adoption
 from aftercommit.server.relay.backoff import Backoffs
 from aftercommit.server.relay.grouping import pack
 from aftercommit.server.relay.read_cursors import ReadCursors
@@ -86,7 +86,8 @@ class Relay:
         await self._publisher.prepare()
         await self._durations.refresh(self._connection.fetch)
         now = asyncio.get_running_loop().time()
-        self.totals["adopted_rows"] += await self._adoption.look(self._connection.fetch, now=now)
+        adopted = await self._adoption.look(self._connection.fetch, now=now)
+        self.totals["adopted_rows"] += adopted
         async with self._connection.transaction() as fetch:
             rows = await self._lock_batch(fetch, now)
             if not self._publisher.covers(row.delay_seconds for row in rows if row.delay_seconds is not None):
@@ -96,7 +97,7 @@ class Relay:
         self._advance(settlement, now)
         if unanswered := settlement.tasks(Fate.UNKNOWN):
             raise BrokerUnavailable(f"RabbitMQ did not confirm {unanswered} tasks in time. They stay in the outbox.")
-        if self._was_full(rows):
+        if self._was_full(rows) or adopted:
             return 0
         # A NOTIFY wakes the relay earlier. Without one it is to notice a broker that lost everything.
         return min(self._poll_seconds, self._backoffs.seconds_until_next(now=now) or self._poll_seconds)
@@ -172,7 +173,8 @@ class Relay:
         for destination, first_id in first_ids.items():
             self._cursors.begin([destination], first_id - 1)
         self._cursors.begin(self._destinations, last_id)
-        more = await move_stragglers(fetch, first_ids, before) | await self._adoption.look_back(fetch)
-        if first_ids:
+        adopted = await self._adoption.look_back(fetch)
+        more = await move_stragglers(fetch, first_ids, before) or adopted >= AT_ONCE
+        if first_ids or adopted:
             self.wake.set()
         return more

@@ -1,7 +1,7 @@
 """What the eager relay has to send: a window of messages under way, and a buffer behind it that empties by priority."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -15,12 +15,16 @@ from aftercommit.server.relay.grouping import RANKS, Parcel, rank
 WINDOW: Final = 256
 """Messages under way at the same time."""
 
+KEPT_FREE: Final = 64
+"""Of the window, for each higher priority: what a silent queue of a lower one cannot take up."""
+
 
 @dataclass(slots=True, eq=False)
 class OwnRow:
     """An outbox row of which ``parcels`` are not settled yet."""
 
     id: int
+    destination: str
     parcels: int = 0
     failed: bool = False
 
@@ -64,8 +68,9 @@ class SendWindow:
 
     def send(self) -> None:
         """Send from the buffer, higher priorities first, as far as the window goes."""
-        for buffer in self._buffers:
-            while buffer and len(self._under_way) < WINDOW:
+        for place, buffer in enumerate(self._buffers):
+            room = max(WINDOW - place * KEPT_FREE, 1)
+            while buffer and len(self._under_way) < room:
                 sending = buffer[0]
                 try:
                     sent = self._pipeline.send(sending.parcel.message)
@@ -97,15 +102,12 @@ class SendWindow:
             if not row.parcels:
                 self._on_settled(row)
 
-    def is_late(self, now: float) -> bool:
-        """Whether anything is past its deadline."""
-        return any(sending.deadline <= now for sending in self._oldest())
-
-    def _oldest(self) -> Iterator[_Sending]:
-        # In both, deadlines grow.
-        yield from (buffer[0] for buffer in self._buffers if buffer)
-        if self._under_way:
-            yield next(iter(self._under_way.values()))
+    def late(self, now: float) -> set[str]:
+        """The destinations for which something is past its deadline."""
+        oldest = (buffer[0] for buffer in self._buffers if buffer)  # deadlines grow in each
+        return {
+            sending.parcel.destination for sending in (*self._under_way.values(), *oldest) if sending.deadline <= now
+        }
 
     def give_up(self) -> None:
         """Settle everything as unanswered. A confirm that still comes counts for nothing."""
