@@ -64,7 +64,7 @@ def stamped(sent_at: float) -> None:
 @app.task(name="low")
 def low() -> None:
     lows.add(0)
-    time.sleep(LOW_SECONDS)
+    time.sleep(LOW_SECONDS)  # the work of a low task, which takes up a slot
 
 
 @task_postrun.connect

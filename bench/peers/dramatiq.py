@@ -42,7 +42,7 @@ def stamped(sent_at: float) -> None:
 @dramatiq.actor(queue_name="low", priority=100)
 def low() -> None:
     lows.add(0)
-    time.sleep(LOW_SECONDS)
+    time.sleep(LOW_SECONDS)  # the work of a low task, which takes up a slot
 
 
 @asynccontextmanager

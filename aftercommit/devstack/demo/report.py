@@ -19,7 +19,7 @@ def print_outcome(console: Console, tasks: Iterable[Json]) -> None:
     table.add_column("priority")
     columns = (
         "tasks",
-        "succeeded",
+        "success",
         "retried",
         "failed",
         "start p50",
@@ -34,6 +34,7 @@ def print_outcome(console: Console, tasks: Iterable[Json]) -> None:
         table.add_row(priority, *_row([task for task in tasks if task["priority"] == priority]))
     table.add_section()
     table.add_row("all", *_row(tasks))
+    console.print()
     console.print(table)
 
 
@@ -66,6 +67,7 @@ def print_dead_letter(console: Console, task: Json, attempts: list[Json]) -> Non
             attempt["worker"],
             f"{error.get('type')}: {error.get('message')}",
         )
+    console.print()
     console.print(table)
 
 
@@ -78,6 +80,7 @@ def print_account(console: Console, lines: list[Line]) -> None:
     for line in lines:
         verdict = "[green]adds up[/]" if line.adds_up else "[bold red]does not add up[/]"
         table.add_row(line.text, str(line.expected), str(line.found), verdict)
+    console.print()
     console.print(table)
 
 

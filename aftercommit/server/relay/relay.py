@@ -73,7 +73,7 @@ class Relay:
         """Set when there may be rows to relay."""
 
         self.totals: Counter[str] = Counter()
-        """Tasks by fate since the start."""
+        """Tasks by fate since the start, and ``adopted_rows``."""
 
         self._rows_at_once = batch_size
         self._adoption = Adoption(interval_seconds=poll_seconds / 2)
