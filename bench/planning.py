@@ -12,7 +12,7 @@ from bench.peers.peer import Peer
 from bench.run import Job
 from bench.scenario import Scenario
 from bench.scenarios import PROFILES, SCENARIOS
-from bench.systems import COMPARED, WITH_BEFORE, before_series, peer_series
+from bench.systems import COMPARED, ON_CLASSIC, WITH_BEFORE, before_series, classic_series, peer_series
 
 
 def chosen(wanted: argparse.Namespace) -> list[Scenario]:
@@ -44,6 +44,8 @@ def plan(wanted: argparse.Namespace, ground: Ground, environments: Sequence[Envi
 def _ours(scenario: Scenario, ground: Ground, wanted: argparse.Namespace) -> Iterator[Job]:
     tuned = ground.tuned(scenario.settings)
     yield Job(scenario.name, functools.partial(scenario.measure, tuned), once=scenario.once)
+    if classic := ON_CLASSIC.get(scenario.name):
+        yield Job(classic_series(scenario.name), functools.partial(scenario.measure, tuned.tuned(classic)))
     if wanted.before and scenario.name in WITH_BEFORE:
         yield Job(before_series(scenario.name), functools.partial(scenario.measure, tuned.of(wanted.before)))
 

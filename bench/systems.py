@@ -13,7 +13,11 @@ COMPARED: Final = {"full_path": SUSTAINED, "drain": NOOP, "scale": SLEEP, "laten
 WITH_BEFORE: Final = ("full_path", "latency")
 """Those that an earlier commit runs, too, when one is named."""
 
+ON_CLASSIC: Final = {"latency": {"RABBITMQ_QUEUE_TYPE": "classic"}}
+"""Our scenarios that also run on classic queues, and what they set for it."""
+
 OURS: Final = "Aftercommit"
+CLASSIC: Final = "classic"
 BEFORE: Final = "before"
 
 
@@ -28,9 +32,15 @@ class System:
         """What the samples of this scenario, or of what stands beside it, are kept under."""
         if self.name == OURS:
             return scenario
+        if self.name == CLASSIC:
+            return classic_series(scenario)
         if self.name == BEFORE:
             return before_series(scenario)
         return peer_series(self.name, COMPARED[scenario])
+
+
+def classic_series(scenario: str) -> str:
+    return f"{CLASSIC}.{scenario}"
 
 
 def before_series(scenario: str) -> str:
@@ -42,7 +52,9 @@ def peer_series(name: str, kind: str) -> str:
 
 
 def tried(results: Results, *scenarios: str) -> list[System]:
-    """Ours first, then the earlier commit, then the peers: those that were to run any of these."""
-    every = [System(OURS, OURS), System(BEFORE, f"{BEFORE} ({results.before})")]
+    """Ours first, on classic queues too, then the earlier commit, then the peers: those that were to run any of
+    these."""
+    every = [System(OURS, OURS), System(CLASSIC, f"{OURS}, classic queues")]
+    every.append(System(BEFORE, f"{BEFORE} ({results.before})"))
     every += [System(peer.name, peer.name) for peer in PEERS]
     return [each for each in every if any(each.series(scenario) in results.series for scenario in scenarios)]

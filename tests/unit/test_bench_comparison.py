@@ -156,6 +156,7 @@ def test_what_is_compared_runs_side_by_side(tmp_path: Path) -> None:
         "drain",
         "peer.pgqueuer.noop",
         "latency",
+        "classic.latency",
         "before.latency",
         "peer.bare aio-pika.latency",
         "peer.pgqueuer.latency",
@@ -192,9 +193,10 @@ def test_peers_that_have_priorities_run_behind_a_backlog() -> None:
 
 
 def test_series_of_systems_are_named_apart() -> None:
-    names = ["Aftercommit", "before", "Celery"]
+    names = ["Aftercommit", "classic", "before", "Celery"]
     assert [System(name, name).series("latency") for name in names] == [
         "latency",
+        "classic.latency",
         "before.latency",
         "peer.Celery.latency",
     ]

@@ -129,9 +129,11 @@ def test_every_task_is_in_exactly_one_parcel_that_names_its_row(
         (10_000, 0.01, 10),
         (10_000, 0.08, 1),
         (10_000, 3600.0, 1),
-        (1, 0.0, 1),
-        (9, 0.0, 1),
-        (80, 0.0, 10),
+        (1, 0.0, 100),
+        (9, 0.001, 5),
+        (80, 0.001, 10),
+        (9, 0.01, 1),
+        (80, 0.01, 10),
     ],
 )
 def test_tasks_share_a_message_when_tasks_are_short_and_many(

@@ -22,6 +22,7 @@ from aftercommit.server.api import health_routes, outbox_routes, problems, queue
 from aftercommit.server.api.body_limit import BodyLimit
 from aftercommit.server.api.completion_waiters import CompletionWaiters
 from aftercommit.server.api.dependencies import Dependencies
+from aftercommit.server.api.direct_routes import DirectRoutes
 from aftercommit.server.api.outage_log import OutageLog
 from aftercommit.server.api.problems import Problem
 from aftercommit.server.api.queue_overview import QueueOverview
@@ -48,6 +49,10 @@ def create_app(settings: Settings) -> FastAPI:
             yield
 
     app = FastAPI(title="Aftercommit", version="1", description=DESCRIPTION, lifespan=lifespan, telemetry=_NO_TELEMETRY)
+    # The last one added is the outermost.
+    app.add_middleware(
+        DirectRoutes, posts=submit_routes.DIRECT, on_error=partial(problems.answer, outage_log=outage_log)
+    )
     app.add_middleware(
         BodyLimit, max_bytes=settings.api_max_body_bytes, max_bytes_at_a_time=settings.api_max_bodies_bytes
     )

@@ -94,6 +94,13 @@ def render(error: AftercommitError) -> JSONResponse:
     return JSONResponse(body.model_dump(), error.status, headers, MEDIA_TYPE)
 
 
+def answer(request: Request, error: AftercommitError, *, outage_log: OutageLog) -> JSONResponse:
+    """The problem, logged where it is ours."""
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        outage_log.note(error, path=request.url.path)
+    return render(error)
+
+
 def invalid(*flaws: FieldError) -> InvalidRequest:
     """The error for these flaws; its detail tells the first."""
     first = flaws[0]
@@ -115,9 +122,7 @@ def install(app: FastAPI, *, outage_log: OutageLog) -> None:
 
     @app.exception_handler(AftercommitError)
     async def on_known(request: Request, error: AftercommitError) -> JSONResponse:
-        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            outage_log.note(error, path=request.url.path)
-        return render(error)
+        return answer(request, error, outage_log=outage_log)
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -1,19 +1,19 @@
 """``POST /v1/tasks``: parses a request, has it submitted, renders what became of its tasks."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Final, assert_never
 
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
 
 from aftercommit.core.errors import FieldError
 from aftercommit.core.states import Status
 from aftercommit.db.submit import IdempotencyKey, NewTask
 from aftercommit.server.api.body import documented, read_json, validated
 from aftercommit.server.api.dependencies import Dependencies
+from aftercommit.server.api.direct_routes import Endpoint
 from aftercommit.server.api.problems import SUBMIT_ERRORS, invalid, responses
 from aftercommit.server.api.schemas import KEY_PATTERN, BatchIn, ListedTaskOut, TaskOut, TasksOut
 from aftercommit.server.submission.group_commit import SubmissionDropped
@@ -47,15 +47,7 @@ _NOBODY: Final = Response(status_code=499)
 """For a client that has left."""
 
 
-class DirectRoute(APIRoute):
-    """A function that makes its response from the request by itself, documented like any other: FastAPI's way from
-    one to the other takes longer than all the rest of a submit."""
-
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # an Awaitable does
-        return self.endpoint
-
-
-router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=DirectRoute)
+router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
 
 @router.post(
@@ -98,6 +90,9 @@ async def submit_batch(request: Request) -> Response:
     except SubmissionDropped:
         return _NOBODY
     return _created(f'{{"tasks":[{",".join(map(_render, submitted))}]}}', *submitted)
+
+
+DIRECT: Final[Mapping[str, Endpoint]] = {"/v1/tasks": submit_task, "/v1/tasks/batch": submit_batch}
 
 
 def _submit(

@@ -38,6 +38,9 @@ LEAST_MESSAGES: Final = 8
 """A round's tasks of a work queue are split into at least so many messages, so that a few tasks still spread over the
 workers."""
 
+UNSPREAD_SECONDS: Final = 0.005
+"""Less work than this is not worth spreading."""
+
 Share = Callable[[str, int], int]
 """How many tasks share a message, given their work queue and how many wait for it."""
 
@@ -65,8 +68,10 @@ def tasks_per_message(waiting: int, *, task_seconds: float | None, largest: int)
     so that work spreads over the workers."""
     if task_seconds is None:
         return 1
-    by_work = MESSAGE_SECONDS / task_seconds if task_seconds > 0 else largest
-    return max(1, int(min(by_work, waiting // LEAST_MESSAGES, largest)))
+    if task_seconds <= 0:
+        return largest
+    spread = max(waiting // LEAST_MESSAGES, UNSPREAD_SECONDS / task_seconds)
+    return max(1, int(min(MESSAGE_SECONDS / task_seconds, spread, largest)))
 
 
 def rank(work_queue: str) -> int:
