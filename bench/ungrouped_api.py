@@ -9,7 +9,7 @@ from aftercommit.db import submit
 from aftercommit.db.database import Connect
 from aftercommit.db.engine import create_engine, within
 from aftercommit.db.submit import Submission
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.relay.eager_relay import EagerRelay
 from aftercommit.server.submission import group_commit, service
 
@@ -17,9 +17,7 @@ from aftercommit.server.submission import group_commit, service
 class Ungrouped(group_commit.GroupCommit):
     """What most services do."""
 
-    def __init__(
-        self, connect: Connect, notifier: OutboxNotifier, eager: EagerRelay | None = None, **limits: Any
-    ) -> None:
+    def __init__(self, connect: Connect, notifier: Notifier, eager: EagerRelay | None = None, **limits: Any) -> None:
         super().__init__(connect, notifier, eager, **limits)
         settings = load_settings()
         self._engine = create_engine(settings, application="api", size=settings.postgres_pool_size)
@@ -27,7 +25,7 @@ class Ungrouped(group_commit.GroupCommit):
     async def submit(self, submission: Submission, **_ignored: Any) -> datetime | None:
         async with self._engine.begin() as connection:
             committed = await submit.submit(within(connection), [submission])
-        self._notifier.send()
+        self._notifier.outbox()
         return committed.created_at
 
 

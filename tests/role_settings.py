@@ -44,7 +44,7 @@ WRONG: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "maintenance": {
         "TOPOLOGY_INTERVAL_SECONDS": "604800",
-        "SCHEDULER_INTERVAL_SECONDS": "604800",
+        "SCHEDULER_INTERVAL_SECONDS": "60",
         "RESCUE_INTERVAL_SECONDS": "604800",
         "RESCUE_OVERDUE_SECONDS": "0.1",
         "RECONCILE_INTERVAL_SECONDS": "604800",

@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     submit_wait_seconds: Duration = 10.0
 
     topology_interval_seconds: Duration = 30.0
-    scheduler_interval_seconds: Duration = 1.0
+    scheduler_interval_seconds: Annotated[Duration, Field(le=60)] = 1.0
     rescue_interval_seconds: Duration = 1.0
     rescue_overdue_seconds: Duration = 60.0
     reconcile_interval_seconds: Duration = 10.0

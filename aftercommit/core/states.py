@@ -8,6 +8,7 @@
         └──┬─────────────┴──────────────────┴──▶ cancelled   expired
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -28,6 +29,8 @@ class Event(StrEnum):
     """What moves a task. ``release`` hands an attempt back uncharged, ``resubmit`` is an operator's retry."""
 
     FALL_DUE = "fall_due"
+    RUN_NOW = "run_now"
+    RESCHEDULE = "reschedule"
     CLAIM = "claim"
     SUCCEED = "succeed"
     RETRY = "retry"
@@ -42,9 +45,11 @@ WAITING: Final = (Status.SCHEDULED, Status.QUEUED, Status.RETRYING)
 UNFINISHED: Final = (*WAITING, Status.RUNNING)
 FINAL: Final = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 
-SOURCES: Final = MappingProxyType(
+SOURCES: Final[Mapping[Event, tuple[Status, ...]]] = MappingProxyType(
     {
         Event.FALL_DUE: (Status.SCHEDULED, Status.RETRYING),
+        Event.RUN_NOW: (Status.SCHEDULED, Status.RETRYING),
+        Event.RESCHEDULE: (Status.SCHEDULED,),
         Event.CLAIM: (Status.QUEUED, Status.RETRYING),
         Event.SUCCEED: (Status.RUNNING,),
         Event.RETRY: (Status.RUNNING,),
@@ -59,6 +64,7 @@ SOURCES: Final = MappingProxyType(
 
 _TARGETS: Final = MappingProxyType(
     {
+        Event.RESCHEDULE: Status.SCHEDULED,
         Event.CLAIM: Status.RUNNING,
         Event.SUCCEED: Status.SUCCEEDED,
         Event.RETRY: Status.RETRYING,
@@ -78,7 +84,7 @@ def target(event: Event, source: Status, *, failed: bool = False) -> Status:
     if source not in SOURCES[event]:
         raise ValueError(f"a {source} task does not {event}")
     match event:
-        case Event.FALL_DUE:
+        case Event.FALL_DUE | Event.RUN_NOW:
             return Status.QUEUED if source is Status.SCHEDULED else Status.RETRYING
         case Event.COMPLETE:
             return Status.FAILED if failed else Status.SUCCEEDED

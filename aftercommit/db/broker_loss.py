@@ -61,7 +61,7 @@ async def lost_before(fetch: Fetch) -> datetime | None:
 _FIND: Final = """
     WITH looked AS MATERIALIZED (
         SELECT id, status, enqueued, queued_at, due_at FROM aftercommit.tasks
-        WHERE finished_at IS NULL AND queue = $1 AND priority = $2 AND id > $3::uuid
+        WHERE finished_at IS NULL AND dispatch > 0 AND queue = $1 AND priority = $2 AND id > $3::uuid
         ORDER BY id LIMIT $4
     ), waiting AS MATERIALIZED (
         SELECT id, status = ANY($6::text[]) AND due_at >= $7::timestamptz AS delayed FROM looked

@@ -79,7 +79,11 @@ def list_statement(wanted: TaskFilter, *, before: UUID | None, limit: int, bulky
     if wanted.status is not None:
         statement = statement.where(column.status == wanted.status)
         if wanted.status in states.UNFINISHED:
-            statement = statement.where(column.finished_at.is_(None))
+            never_sent = wanted.status is Status.SCHEDULED
+            # Written out: the planner must see which partial index it is.
+            statement = statement.where(
+                column.finished_at.is_(None), text("dispatch = 0" if never_sent else "dispatch > 0")
+            )
         elif wanted.status is not Status.SUCCEEDED:
             statement = statement.where(and_(column.finished_at.is_not(None), column.error.is_not(None)))
     for name in ("type", "queue", "priority"):

@@ -45,7 +45,8 @@ def _time(name: str, **options: Any) -> Column[Any]:
 
 
 # `status` stands in no index and no index predicate: the claim's update then touches no index (a HOT update).
-# `finished_at IS NULL` says the same of unfinished tasks, and `error` is what an unsuccessful end always has.
+# `finished_at IS NULL` says the same of unfinished tasks, and `error` is what an unsuccessful end always has. Scheduled
+# tasks, of which there may be a million, stand in an index of their own: nothing reads past them.
 tasks: Final = Table(
     "tasks",
     metadata,
@@ -54,7 +55,7 @@ tasks: Final = Table(
     Column("queue", Text, nullable=False),
     Column("priority", Text, nullable=False),
     Column("status", Text, nullable=False),
-    Column("dispatch", Integer, nullable=False, server_default="1"),
+    Column("dispatch", Integer, nullable=False, server_default="1", comment="0: scheduled, and never sent out yet"),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("uncharged", Integer, nullable=False, server_default="0", comment="attempts not held against max_retries"),
     Column("max_retries", Integer, comment="null: the handler's own, or MAX_RETRIES"),
@@ -74,7 +75,8 @@ tasks: Final = Table(
     _time("started_at"),
     _time("finished_at"),
     Index("tasks_by_type", "type", "id"),
-    Index("tasks_unfinished", "queue", "priority", "id", postgresql_where=text("finished_at IS NULL")),
+    Index("tasks_unfinished", "queue", "priority", "id", postgresql_where=text("finished_at IS NULL AND dispatch > 0")),
+    Index("tasks_scheduled", "queue", "priority", "id", postgresql_where=text("finished_at IS NULL AND dispatch = 0")),
     Index(
         "tasks_unsuccessful",
         "id",

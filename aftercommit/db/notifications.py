@@ -1,18 +1,23 @@
 """NOTIFY: how processes wake each other. A lost notification costs one polling interval, nothing more."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from aftercommit.db.database import Fetch
 
 OUTBOX_CHANNEL: Final = "aftercommit_outbox"
+"""Outbox rows were committed."""
 
-_NOTIFY_OUTBOX: Final = f"NOTIFY {OUTBOX_CHANNEL}"
+DUE_CHANNEL: Final = "aftercommit_due"
+"""Something was committed that falls due soon."""
+
+_NOTIFY: Final = "SELECT pg_notify(channel, '') FROM unnest($1::text[]) AS channel"
 _PROBE: Final = "SELECT 1"
 
 
-async def notify_outbox(fetch: Fetch) -> None:
-    """Tell the relays that outbox rows were committed. Costs no sync: nothing else is in its transaction."""
-    await fetch(_NOTIFY_OUTBOX)
+async def notify(fetch: Fetch, channels: Iterable[str]) -> None:
+    """Wake who listens on these channels. Costs no sync: nothing else is in its transaction."""
+    await fetch(_NOTIFY, list(channels))
 
 
 async def probe(fetch: Fetch) -> None:

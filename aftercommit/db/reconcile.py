@@ -64,7 +64,7 @@ async def unpublished_since(fetch: Fetch, work_queue: WorkQueue) -> datetime | N
 _FIND_PASSED_OVER: Final = """
     WITH looked AS (
         SELECT id, status, enqueued, greatest(queued_at, due_at) AS sent_at FROM aftercommit.tasks
-        WHERE finished_at IS NULL AND queue = $1 AND priority = $2 AND id > $3::uuid AND id < $4::uuid
+        WHERE finished_at IS NULL AND dispatch > 0 AND queue = $1 AND priority = $2 AND id > $3::uuid AND id < $4::uuid
         ORDER BY id LIMIT $5
     )
     SELECT (SELECT count(*) FROM looked) AS looked, (SELECT id FROM looked ORDER BY id DESC LIMIT 1) AS last_id,

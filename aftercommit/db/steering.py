@@ -58,7 +58,7 @@ _COMPLETE: Final = f"""
         UPDATE aftercommit.tasks
         SET status = CASE WHEN $4::json IS NULL THEN '{Status.SUCCEEDED}' ELSE '{Status.FAILED}' END,
             result = $3::json, error = $4::json, finished_at = now(), due_at = NULL,
-            enqueued = true
+            enqueued = true, dispatch = greatest(dispatch, 1)
         WHERE id = $1 AND status = ANY($2::text[])
         RETURNING id, queue, priority, dispatch, error
     ), dead_letter AS (

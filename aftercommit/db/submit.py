@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -13,10 +13,14 @@ from aftercommit.db.database import Fetch
 from aftercommit.db.idempotency import KEY_HOURS
 from aftercommit.db.outbox import OutboxRow
 
+SOON: Final = timedelta(minutes=1)
+"""What falls due within this wakes the scheduler, which may sleep for as long."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """A task as submitted. ``payload`` is JSON text; None leaves an option to the handler and the settings."""
+    """A task as submitted. ``payload`` is JSON text; None leaves an option to the handler and the settings. With
+    ``run_at`` or ``delay`` it is scheduled, unless that time has come."""
 
     id: UUID
     type: str
@@ -26,6 +30,13 @@ class NewTask:
     max_retries: int | None = None
     timeout_seconds: float | None = None
     tags: tuple[str, ...] = ()
+    run_at: datetime | None = None
+    delay: timedelta | None = None
+
+    def due_at(self, created_at: datetime) -> datetime | None:
+        """When it is to be sent out; None: at once. As the statement has it."""
+        due_at = created_at + self.delay if self.delay is not None else self.run_at
+        return due_at if due_at is not None and due_at > created_at else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +77,17 @@ class Committed:
     created_at: datetime
     free_keys: frozenset[str]
     rows: Sequence[OutboxRow]
+    some_fall_due_soon: bool = False
 
 
 _EAGER_UNTIL: Final = (
     "CASE WHEN work_queue = ANY($14::text[]) THEN clock_timestamp() + $15::float8 * interval '1 second' END"
 )
 
-_SUBMIT: Final = f"""
+
+def _submit(columns: str, values: str, submitted: str, *, sent: str) -> str:
+    """The statement, with further columns of tasks."""
+    return f"""
     WITH claimed_key AS (
         INSERT INTO aftercommit.idempotency_keys AS k (key, request_hash, task_ids)
         SELECT key, request_hash, task_ids::uuid[]
@@ -83,22 +98,39 @@ _SUBMIT: Final = f"""
             WHERE k.created_at < now() - interval '{KEY_HOURS} hours'
         RETURNING key
     ), task AS (
-        INSERT INTO aftercommit.tasks (id, type, queue, priority, status, max_retries, timeout_seconds, tags, payload)
-        SELECT id, type, queue, priority, '{Status.QUEUED}', max_retries, timeout_seconds, tags::text[], payload
-        FROM unnest(
-            $4::uuid[], $5::text[], $6::text[], $7::text[], $8::int[], $9::float8[], $10::text[], $11::json[],
-            $12::text[]
-        ) AS submitted (id, type, queue, priority, max_retries, timeout_seconds, tags, payload, key)
+        INSERT INTO aftercommit.tasks
+            (id, type, queue, priority, max_retries, timeout_seconds, tags, payload, {columns})
+        SELECT id, type, queue, priority, max_retries, timeout_seconds, tags::text[], payload, {values}
+        FROM {submitted}
         WHERE key IS NULL OR key IN (SELECT key FROM claimed_key)
         RETURNING id, queue, priority, dispatch
     ), sent AS (
-        {outbox.insert("task", eager_until=_EAGER_UNTIL)} RETURNING id, work_queue, task_ids, eager_until
+        {outbox.insert(sent, eager_until=_EAGER_UNTIL)} RETURNING id, work_queue, task_ids, eager_until
     ), published AS (
         {eager_rows.DELETE_PUBLISHED.format(ids="$13::bigint[]")}
     )
     SELECT now() AS created_at, ARRAY(SELECT key FROM claimed_key) AS free_keys, sent.id, work_queue, task_ids
     FROM (SELECT) AS always LEFT JOIN sent ON eager_until IS NOT NULL
+    """
+
+
+_ARRAYS: Final = """
+    $4::uuid[], $5::text[], $6::text[], $7::text[], $8::int[], $9::float8[], $10::text[], $11::json[], $12::text[]
 """
+_NAMES: Final = "id, type, queue, priority, max_retries, timeout_seconds, tags, payload, key"
+
+_SUBMIT: Final = _submit("status", f"'{Status.QUEUED}'", f"unnest({_ARRAYS}) AS submitted ({_NAMES})", sent="task")
+
+_SUBMIT_SOME_LATER: Final = _submit(
+    "status, dispatch, enqueued, due_at",
+    f"CASE WHEN due_at > now() THEN '{Status.SCHEDULED}' ELSE '{Status.QUEUED}' END, (due_at > now() IS NOT TRUE)::int,"
+    " due_at > now() IS NOT TRUE, CASE WHEN due_at > now() THEN due_at END",
+    f"""(
+        SELECT {_NAMES}, coalesce(now() + delay, run_at) AS due_at
+        FROM unnest({_ARRAYS}, $16::timestamptz[], $17::interval[]) AS given ({_NAMES}, run_at, delay)
+    ) AS submitted""",
+    sent="task WHERE dispatch > 0",
+)
 
 
 async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager = NOT_EAGER) -> Committed:
@@ -110,8 +142,10 @@ async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager =
     """
     keyed = [(each.key, each.tasks) for each in submissions if each.key is not None]
     new = [(task, each.key) for each in submissions for task in each.tasks]
+    later = [(task.run_at, task.delay) for task, _ in new]
+    timed = any(run_at or delay is not None for run_at, delay in later)
     rows = await fetch(
-        _SUBMIT,
+        _SUBMIT_SOME_LATER if timed else _SUBMIT,
         [key.key for key, _ in keyed],
         [key.request_hash for key, _ in keyed],
         ["{" + ",".join(str(task.id) for task in tasks) + "}" for _, tasks in keyed],
@@ -127,9 +161,14 @@ async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager =
         eager.published,
         eager.work_queues,
         eager.grace_seconds,
+        *(([run_at for run_at, _ in later], [delay for _, delay in later]) if timed else ()),
     )
     own = [_first_sending(row["id"], row["work_queue"], row["task_ids"]) for row in rows if row["id"] is not None]
-    return Committed(rows[0]["created_at"], frozenset(rows[0]["free_keys"]), own)
+    created_at = rows[0]["created_at"]
+    soon = timed and any(
+        due_at < created_at + SOON for task, _ in new if (due_at := task.due_at(created_at)) is not None
+    )
+    return Committed(created_at, frozenset(rows[0]["free_keys"]), own, soon)
 
 
 def _first_sending(row_id: int, work_queue: str, task_ids: Sequence[UUID]) -> OutboxRow:

@@ -1,4 +1,4 @@
-"""Wakes the relays after commits, off the path of what committed.
+"""Wakes relays and scheduler after commits, off the path of what committed.
 
 A NOTIFY inside each transaction would take a lock of the whole cluster at its commit. A lost one costs a polling
 interval, nothing more.
@@ -16,15 +16,25 @@ from aftercommit.runtime.poll import poll
 IDLE_SECONDS: Final = 60.0
 
 
-class OutboxNotifier:
-    """Tells the relays that rows were committed. ``send`` never waits; calls made while a NOTIFY is under way share
-    the next one."""
+class Notifier:
+    """Tells other processes what was committed for them. Nothing here waits; calls made while a NOTIFY is under way
+    share the next one."""
 
     def __init__(self, connection: DatabaseConnection) -> None:
         self._connection = connection
         self._wake = asyncio.Event()
+        self._channels: set[str] = set()
 
-    def send(self) -> None:
+    def outbox(self) -> None:
+        """There are rows for the relays."""
+        self._send(notifications.OUTBOX_CHANNEL)
+
+    def due(self) -> None:
+        """Something falls due before the scheduler may look again."""
+        self._send(notifications.DUE_CHANNEL)
+
+    def _send(self, channel: str) -> None:
+        self._channels.add(channel)
         self._wake.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -36,6 +46,11 @@ class OutboxNotifier:
                     await self._tick()
 
     async def _tick(self) -> float:
-        # One more than was asked for, each IDLE_SECONDS, is cheaper than to know whether one was.
-        await notifications.notify_outbox(self._connection.fetch)
+        if self._channels:
+            channels, self._channels = self._channels, set()
+            try:
+                await notifications.notify(self._connection.fetch, channels)
+            except BaseException:
+                self._channels |= channels
+                raise
         return IDLE_SECONDS

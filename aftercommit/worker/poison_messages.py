@@ -8,7 +8,7 @@ import structlog
 from aftercommit.broker.consumer import Delivery
 from aftercommit.db import outbox
 from aftercommit.db.database import DatabaseConnection
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import poll
 
 log = structlog.get_logger(__name__)
@@ -17,7 +17,7 @@ IDLE_SECONDS: Final = 60.0
 
 
 class PoisonMessages:
-    def __init__(self, connection: DatabaseConnection, notifier: OutboxNotifier) -> None:
+    def __init__(self, connection: DatabaseConnection, notifier: Notifier) -> None:
         self._connection = connection
         self._notifier = notifier
         self._waiting: list[tuple[Delivery, str]] = []
@@ -41,7 +41,7 @@ class PoisonMessages:
                 self._connection.fetch, work_queue=str(delivery.work_queue), reason=reason, body=delivery.body
             )
             self._waiting.pop(0)
-            self._notifier.send()
+            self._notifier.outbox()
             delivery.acknowledge()
             log.warning("message_refused", work_queue=str(delivery.work_queue), reason=reason)
         return IDLE_SECONDS

@@ -19,7 +19,7 @@ from aftercommit.db.claims import ClaimedTask
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.outages import StatementRefused
 from aftercommit.db.record import AttemptKey
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import first_of, poll
 from aftercommit.worker import outcome_policy
 from aftercommit.worker.open_claims import OpenClaims
@@ -78,7 +78,7 @@ class Recorder:
     tasks whose outcome is not in yet: a second message for them is stale.
     """
 
-    def __init__(self, connection: DatabaseConnection, notifier: OutboxNotifier, statistics: Statistics) -> None:
+    def __init__(self, connection: DatabaseConnection, notifier: Notifier, statistics: Statistics) -> None:
         self._connection = connection
         self._notifier = notifier
         self._statistics = statistics
@@ -218,7 +218,9 @@ class Recorder:
         self._batch_limit = min(self._batch_limit * 2, LARGEST_BATCH)
         missing = self._settle_taken(batch, taken)
         if any(ended.outcome.ending is not Event.SUCCEED for ended in batch.ended):
-            self._notifier.send()
+            self._notifier.outbox()
+            if any((delay := ended.outcome.delay) and not delay.by_broker for ended in batch.ended):
+                self._notifier.due()
         if missing:
             self._apart[:0] = missing
             await self._sort_out(missing, batch.closed)

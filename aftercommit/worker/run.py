@@ -12,7 +12,7 @@ import structlog
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import DatabaseConnection
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import first_of
 from aftercommit.runtime.role import run_role
 from aftercommit.runtime.summary import summarise
@@ -54,7 +54,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
     statistics = Statistics()
     options = handlers.options(max_retries=settings.max_retries, timeout_seconds=settings.task_timeout_seconds)
     heartbeat = Heartbeat(settings, handlers=options, statistics=statistics)
-    notifier = OutboxNotifier(connect())
+    notifier = Notifier(connect())
     poison_messages = PoisonMessages(connect(), notifier)
     recorder = Recorder(connect(), notifier, statistics)
     start_times = StartTimes(connect())

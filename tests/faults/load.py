@@ -18,6 +18,9 @@ LARGEST_BATCH: Final = 60
 SHARE_OF_SINGLES: Final = 0.85
 """Of the requests; about 15 % of the tasks."""
 
+SHARE_FOR_LATER: Final = 0.05
+"""Of the tasks."""
+
 REQUEST_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 180.0
 LONGEST_WAIT_SECONDS: Final = 1.0
@@ -69,6 +72,8 @@ def plan_task(rng: random.Random) -> Planned:
             payload = {"failures": rng.randint(1, 2)} | ({"after": 0.5} if rng.random() < 0.5 else {})
         case Kind.BROKEN:
             body["max_retries"] = 1
+    if rng.random() < SHARE_FOR_LATER:
+        body["delay_seconds"] = rng.uniform(0.1, 3)
     return Planned(kind, body | {"payload": payload})
 
 

@@ -13,9 +13,9 @@ from aftercommit.db.tasks import first_id_at
 from tests.integration.service import Service
 
 ADD_TASKS = """
-    INSERT INTO aftercommit.tasks (id, type, queue, priority, status, attempt, payload, error, result, worker, tags,
-        enqueued, due_at, started_at, queued_at, finished_at)
-    SELECT id, $2, $3, $4, $5, ($5 <> 'queued')::int, '{}',
+    INSERT INTO aftercommit.tasks (id, type, queue, priority, status, dispatch, attempt, payload, error, result, worker,
+        tags, enqueued, due_at, started_at, queued_at, finished_at)
+    SELECT id, $2, $3, $4, $5, ($5 <> 'scheduled')::int, ($5 NOT IN ('queued', 'scheduled'))::int, '{}',
         CASE WHEN $5 IN ('failed', 'cancelled', 'expired') THEN '{"type": "Test", "message": "no luck"}'::json END,
         CASE WHEN $5 = 'succeeded' THEN 'null'::json END, $6, $7, $8,
         now() - make_interval(secs => $9), now() - make_interval(secs => $10), now() - make_interval(secs => $10),

@@ -131,7 +131,7 @@ async def test_task_is_found_by_each_of_its_traits(service: Service) -> None:
 async def test_task_is_found_by_its_state(service: Service) -> None:
     api = await service.api()
     states = {
-        "scheduled": "finished_at = NULL, error = NULL",
+        "scheduled": "finished_at = NULL, error = NULL, dispatch = 0, enqueued = false, due_at = now()",
         "queued": "finished_at = NULL, error = NULL",
         "running": "finished_at = NULL, error = NULL",
         "retrying": """finished_at = NULL, error = '{"type": "A", "message": "b", "traceback": null}'""",

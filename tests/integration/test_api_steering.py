@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -13,7 +14,7 @@ from tests.integration.service import Api, Service
 CLAIMED = "status = 'running', attempt = attempt + 1, worker = 'somebody', started_at = now()"
 ERROR = """'{"type": "A", "message": "b", "traceback": null}'"""
 STATES = {
-    "scheduled": "status = 'scheduled', enqueued = false, due_at = now()",
+    "scheduled": "status = 'scheduled', dispatch = 0, enqueued = false, due_at = now() + interval '1 hour'",
     "queued": "status = 'queued'",
     "running": CLAIMED,
     "retrying": f"status = 'retrying', attempt = 1, dispatch = 2, error = {ERROR}",
@@ -119,6 +120,60 @@ async def test_cancel_ends_the_task_when_it_waits(service: Service, state: str) 
         assert f"is {state}; only a task that is scheduled, queued or retrying can be cancelled" in problem["detail"]
         assert await api.get(task_id) == before
     assert await outbox(service) == []
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_task_that_waits_for_its_time_is_run_now(service: Service, state: str) -> None:
+    api = await service.api()
+    task_id = await submit_in(service, api, state)
+    before = await api.get(task_id)
+    if state in ("scheduled", "retrying"):
+        status, task = await api.call("POST", f"/v1/tasks/{task_id}/run-now")
+        assert (status, task["dispatch"], task["due_at"]) == (200, before["dispatch"] + 1, None)
+        assert task["status"] == ("queued" if state == "scheduled" else "retrying")
+        assert await outbox(service) == [("tasks.high", "tasks.high", before["dispatch"] + 1, None)]
+    else:
+        problem = await api.refusal("POST", f"/v1/tasks/{task_id}/run-now")
+        assert (problem["status"], problem["code"]) == (409, "wrong-state")
+        assert "only a task that is scheduled or retrying can be run now" in problem["detail"]
+        assert await api.get(task_id) == before
+        assert await outbox(service) == []
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_scheduled_task_gets_another_time(service: Service, state: str) -> None:
+    api = await service.api()
+    task_id = await submit_in(service, api, state)
+    before = await api.get(task_id)
+    body = {"run_at": "2031-02-28T23:30:00+01:00"}
+    if state == "scheduled":
+        status, task = await api.call("POST", f"/v1/tasks/{task_id}/reschedule", body)
+        assert (status, task) == (200, before | {"due_at": "2031-02-28T22:30:00Z"})
+    else:
+        problem = await api.refusal("POST", f"/v1/tasks/{task_id}/reschedule", body)
+        assert (problem["status"], problem["code"]) == (409, "wrong-state")
+        assert f"is {state}; only a task that is scheduled can be rescheduled" in problem["detail"]
+        assert await api.get(task_id) == before
+    assert await outbox(service) == []
+
+
+async def test_rescheduling_is_refused_when_its_body_does_not_fit(service: Service) -> None:
+    api = await service.api()
+    task_id = await submit_in(service, api, "scheduled")
+    bodies: list[tuple[Any, str]] = [
+        ({}, "#"),
+        ({"run_at": None}, "#"),
+        ({"run_at": "2031-01-01T00:00:00Z", "delay_seconds": 1}, "#/delay_seconds"),
+        ({"delay_seconds": -1}, "#/delay_seconds"),
+        ({"run_at": 1}, "#/run_at"),
+        ({"when": 1}, "#/when"),
+    ]
+    for body, pointer in bodies:
+        problem = await api.refusal("POST", f"/v1/tasks/{task_id}/reschedule", body)
+        assert (problem["status"], problem["errors"][0]["pointer"]) == (422, pointer), body
+    gone = str(uuid4())
+    assert (await api.refusal("POST", f"/v1/tasks/{gone}/reschedule", {"delay_seconds": 1}))["status"] == 404
+    assert (await api.refusal("POST", f"/v1/tasks/{gone}/run-now"))["status"] == 404
 
 
 @pytest.mark.parametrize("state", STATES)

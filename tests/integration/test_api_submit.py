@@ -1,6 +1,7 @@
 """``POST /v1/tasks`` and ``/v1/tasks/batch``: what is taken, and where the pointer points when it is not."""
 
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -51,6 +52,52 @@ async def test_defaults_hold_when_only_the_type_is_given(service: Service) -> No
     task = await api.submit("echo")
     assert (task["queue"], task["priority"], task["payload"], task["tags"]) == ("emails", "medium", {}, [])
     assert (task["max_retries"], task["timeout_seconds"]) == (None, None)
+
+
+async def test_task_with_a_time_is_scheduled_and_not_in_the_outbox(service: Service) -> None:
+    api = await service.api()
+    made = await api.submit_batch(
+        [
+            {"type": "echo", "run_at": "2031-02-28T23:30:00+01:00"},
+            {"type": "echo", "delay_seconds": 0.5},
+            {"type": "echo"},
+            {"type": "echo", "run_at": "2001-02-28T23:30:00Z"},
+            {"type": "echo", "delay_seconds": 0},
+        ]
+    )
+    assert [task["status"] for task in made] == ["scheduled", "scheduled", "queued", "queued", "queued"]
+    assert [task["dispatch"] for task in made] == [0, 0, 1, 1, 1]
+    assert made[0]["due_at"] == "2031-02-28T22:30:00Z"
+    created_at, due_at = (datetime.fromisoformat(made[1][name]) for name in ("created_at", "due_at"))
+    assert due_at - created_at == timedelta(seconds=0.5)
+    assert [task["due_at"] for task in made[2:]] == [None] * 3
+    assert [await api.get(task["id"]) for task in made] == made
+    (row,) = await service.query("SELECT task_ids::text[] FROM aftercommit.outbox_rows")
+    assert sorted(row.task_ids) == sorted(task["id"] for task in made[2:])
+    queues = await api.call("GET", "/v1/queues")
+    (medium,) = (queue for queue in queues[1]["queues"] if queue["name"] == "tasks.medium")
+    assert (medium["scheduled"], medium["waiting"]) == (2, 3)
+    page = await api.call("GET", "/v1/tasks?status=scheduled")
+    assert {task["id"] for task in page[1]["tasks"]} == {task["id"] for task in made[:2]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"run_at": "2031-01-01T00:00:00Z", "delay_seconds": 1}, "#/delay_seconds"),
+        ({"run_at": "2031-01-01T00:00:00"}, "#/run_at"),
+        ({"run_at": "tomorrow"}, "#/run_at"),
+        ({"run_at": 1_900_000_000}, "#/run_at"),
+        ({"run_at": "9999-12-31T23:59:59-12:00"}, "#/run_at"),
+        ({"delay_seconds": -0.1}, "#/delay_seconds"),
+        ({"delay_seconds": 4e9}, "#/delay_seconds"),
+        ({"delay_seconds": "5"}, "#/delay_seconds"),
+        ({"delay_seconds": True}, "#/delay_seconds"),
+    ],
+)
+async def test_time_that_is_none_is_refused(service: Service, fields: dict[str, Any], pointer: str) -> None:
+    api = await service.api()
+    assert await pointers(api, json.dumps({"type": "echo", **fields})) == [pointer]
 
 
 async def test_doubles_are_dropped_when_a_tag_is_given_twice(service: Service) -> None:

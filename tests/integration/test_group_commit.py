@@ -12,7 +12,7 @@ from aftercommit.core.errors import DatabaseTimeout, Overloaded
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.outages import StatementRefused
 from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.submission.group_commit import (
     LARGEST_GROUP_BYTES,
     STATEMENTS_AT_ONCE,
@@ -34,7 +34,7 @@ def one(*, key: str | None = None, id: UUID | None = None, payload: str = "{}") 
 
 def opened(service: Service, limits: QueueLimits) -> GroupCommit:
     connect = partial(DatabaseConnection, service.settings, application="test")
-    return GroupCommit(connect, OutboxNotifier(connect()), limits=limits)
+    return GroupCommit(connect, Notifier(connect()), limits=limits)
 
 
 async def count(service: Service) -> int:

@@ -16,7 +16,7 @@ from aftercommit.core.states import Status
 from aftercommit.db import reconcile
 from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.devstack.servers import Servers
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance.loss_detector import LossDetector
 from tests.integration.rows import add_tasks, ids
 from tests.integration.service import Api, Service
@@ -37,7 +37,7 @@ async def connection(settings: Settings) -> AsyncIterator[BrokerConnection]:
 async def detect(settings: Settings, connection: BrokerConnection) -> AsyncIterator[Detect]:
     """Makes detectors whose rounds are called by the test."""
     database = Database(settings, application="test")
-    notifier = OutboxNotifier(DatabaseConnection(settings, application="test"))
+    notifier = Notifier(DatabaseConnection(settings, application="test"))
 
     def make(queue_type: QueueType) -> LossDetector:
         return LossDetector(

@@ -125,7 +125,7 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
     "list failed": (list_by(status=Status.FAILED), {"tasks_unsuccessful"}),
     "list expired, of which there are none": (list_by(status=Status.EXPIRED), {"tasks_unsuccessful"}),
     "list queued": (list_by(status=Status.QUEUED), {"tasks_unfinished"}),
-    "list scheduled, of which there are none": (list_by(status=Status.SCHEDULED), {"tasks_unfinished"}),
+    "list scheduled, of which there are none": (list_by(status=Status.SCHEDULED), {"tasks_scheduled"}),
     "list a backlog": (
         list_by(status=Status.QUEUED, queue="emails", priority=Priority.HIGH),
         {"tasks_unfinished"},
@@ -144,8 +144,20 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"outbox_failed"},
     ),
     "outbox_counts.requeue": (lambda fetch: outbox_counts.requeue(fetch, None), {"outbox_failed"}),
-    "queue_counts.count": (queue_counts.count, {"tasks_unfinished", "tasks_failed", "tasks_pkey"}),
-    "schedule.send_due": (lambda fetch: schedule.send_due(fetch, limit=1000), {"tasks_due"}),
+    "queue_counts.count": (
+        queue_counts.count,
+        {"tasks_unfinished", "tasks_scheduled", "tasks_failed", "tasks_pkey"},
+    ),
+    "schedule.send_due": (
+        lambda fetch: schedule.send_due(fetch, limit=1000, within=timedelta(minutes=1)),
+        {"tasks_due"},
+    ),
+    "schedule.send_due, whatever is due": (lambda fetch: schedule.send_due(fetch, limit=1000), {"tasks_due"}),
+    "schedule.run_now": (lambda fetch: schedule.run_now(fetch, IDS[0]), {"tasks_pkey"}),
+    "schedule.reschedule": (
+        lambda fetch: schedule.reschedule(fetch, IDS[0], run_at=NOON, delay=None),
+        {"tasks_pkey"},
+    ),
     "schedule.seconds_until_next": (schedule.seconds_until_next, {"tasks_due"}),
     "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),
     "idempotency.prune": (lambda fetch: idempotency.prune(fetch, limit=10), {"idempotency_keys_by_age"}),

@@ -16,7 +16,7 @@ from aftercommit.db import reconcile
 from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.db.reconcile import Stretch
 from aftercommit.devstack.servers import Servers
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance.reconciler import Reconciler
 from tests.integration.rows import add_tasks, add_worker, ids
 from tests.integration.service import Api, Service
@@ -29,7 +29,7 @@ async def reconciler(settings: Settings) -> AsyncIterator[Reconciler]:
     """Its rounds are called by the test."""
     database = Database(settings, application="test")
     broker = BrokerConnection(settings.rabbitmq_url, name="test")
-    notifier = OutboxNotifier(DatabaseConnection(settings, application="test"))
+    notifier = Notifier(DatabaseConnection(settings, application="test"))
     patient = settings.model_copy(
         update={"reconcile_interval_seconds": INTERVAL_SECONDS, "reconcile_after_seconds": 60.0}
     )

@@ -16,7 +16,7 @@ from aftercommit.core.states import Status
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import claims, leases, rescue
 from aftercommit.db.database import Database, DatabaseConnection
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance.rescuer import OUTCOME_SECONDS, Rescuer
 from tests.integration.rows import add_tasks, add_worker, ids, statuses
 from tests.integration.service import Api, Service, single_statement
@@ -34,7 +34,7 @@ async def shared(settings: Settings) -> AsyncIterator[Database]:
 @pytest.fixture
 def rescuer(shared: Database, settings: Settings) -> Rescuer:
     """Its rounds are called by the test."""
-    notifier = OutboxNotifier(DatabaseConnection(settings, application="test"))
+    notifier = Notifier(DatabaseConnection(settings, application="test"))
     return Rescuer(shared, notifier, interval_seconds=INTERVAL_SECONDS, overdue_seconds=1.0)
 
 

@@ -22,7 +22,7 @@ from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import claims, reconcile, record, record_and_claim, retention, schedule, steering
 from aftercommit.db.database import Database, DatabaseConnection, Fetch
 from aftercommit.db.retention import Kind
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance.rescuer import Rescuer
 from tests.integration.rows import add_tasks, add_worker, ids
 from tests.integration.service import Service
@@ -97,6 +97,14 @@ MOVES: Final[dict[str, Move]] = {
     "complete as a failure": Move(completing(error=ERROR), Event.COMPLETE, failed=True),
     "resubmit": Move(steering.resubmit, Event.RESUBMIT),
     "send_due": Move(lambda fetch, _: schedule.send_due(fetch, limit=10), Event.FALL_DUE),
+    "send_due soon": Move(
+        lambda fetch, _: schedule.send_due(fetch, limit=10, within=timedelta(minutes=1)), Event.FALL_DUE
+    ),
+    "run_now": Move(schedule.run_now, Event.RUN_NOW),
+    "reschedule": Move(
+        lambda fetch, task_id: schedule.reschedule(fetch, task_id, run_at=None, delay=timedelta(hours=1)),
+        Event.RESCHEDULE,
+    ),
     "resend": Move(resend, None),
 }
 
@@ -104,7 +112,7 @@ MOVES: Final[dict[str, Move]] = {
 @pytest.mark.parametrize("name", MOVES)
 async def test_statement_draws_the_design_s_arrow_or_none(name: str, service: Service) -> None:
     move = MOVES[name]
-    due_seconds_ago = 5.0 if move.event is Event.FALL_DUE else None
+    due_seconds_ago = 5.0 if move.event in (Event.FALL_DUE, Event.RESCHEDULE) else None
     async with DatabaseConnection(service.settings, application="test") as connection:
         for source in Status:
             task_id = await the_only_task(service, source, worker=WORKER, due_seconds_ago=due_seconds_ago)
@@ -126,7 +134,7 @@ async def test_statement_draws_the_design_s_arrow_or_none(name: str, service: Se
 )
 async def test_rescue_draws_the_design_s_arrow_or_none(max_retries: int, event: Event, service: Service) -> None:
     database = Database(service.settings, application="test")
-    notifier = OutboxNotifier(DatabaseConnection(service.settings, application="test"))
+    notifier = Notifier(DatabaseConnection(service.settings, application="test"))
     rescuer = Rescuer(database, notifier, interval_seconds=1, overdue_seconds=1)
     for source in Status:
         await the_only_task(service, source, worker="gone")
@@ -177,6 +185,7 @@ def check_kept_invariants(row: dict[str, Any]) -> None:
     if row["status"] in FINAL:
         assert row["failed"] == (row["status"] != Status.SUCCEEDED)
         assert row["enqueued"]
+    assert (row["dispatch"] == 0) <= (row["status"] in (Status.SCHEDULED, Status.CANCELLED))
     if not row["enqueued"]:
         assert row["status"] in WAITING
         assert row["due_at"] is not None
@@ -194,7 +203,7 @@ def test_every_statement_that_changes_a_status_is_tried_above() -> None:
         "claims": 1,
         "record": 1,
         "record_and_claim": 1,
-        "schedule": 1,
+        "schedule": 2,
         "steering": 3,
     }
 

@@ -13,7 +13,7 @@ from aftercommit.core.errors import DatabaseTimeout
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.outages import StatementRefused
 from aftercommit.db.submit import NewTask, Submission
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.submission import group_commit
 from aftercommit.server.submission.group_commit import GroupCommit, QueueLimits
 
@@ -40,7 +40,7 @@ async def test_nobody_waits_for_ever_when_a_group_is_cut_short_while_it_is_writt
 ) -> None:
     monkeypatch.setattr(group_commit, "CLOSE_SECONDS", 0.05)
     monkeypatch.setattr(group_commit, "STATEMENTS_AT_ONCE", 1)
-    commit = GroupCommit(lambda: cast("DatabaseConnection", Refusing()), cast("OutboxNotifier", None), limits=LIMITS)
+    commit = GroupCommit(lambda: cast("DatabaseConnection", Refusing()), cast("Notifier", None), limits=LIMITS)
     tasks = [[NewTask(id=uuid7(), type="echo", payload="{}")] for _ in range(3)]
     waiting = [asyncio.create_task(commit.submit(Submission(each))) for each in tasks]
     await asyncio.sleep(0.05)
@@ -70,7 +70,7 @@ class Answering:
 
 
 class Silent:
-    def send(self) -> None:
+    def outbox(self) -> None:
         pass
 
 
@@ -81,7 +81,7 @@ async def answering() -> Answering:
 
 @pytest.fixture
 async def commit(answering: Answering) -> AsyncIterator[GroupCommit]:
-    made = GroupCommit(lambda: cast("DatabaseConnection", answering), cast("OutboxNotifier", Silent()), limits=LIMITS)
+    made = GroupCommit(lambda: cast("DatabaseConnection", answering), cast("Notifier", Silent()), limits=LIMITS)
     yield made
     await made.close()
 

@@ -15,7 +15,7 @@ from aftercommit.db import claims, record
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.outages import StatementRefused
 from aftercommit.db.record import AttemptKey
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.worker import outcome_policy, recorder
 from aftercommit.worker.recorder import Batch, Ended, Recorder
 from aftercommit.worker.statistics import Statistics
@@ -73,7 +73,7 @@ def statistics() -> Statistics:
 @pytest.fixture
 async def a_recorder(statistics: Statistics) -> Recorder:
     connection = DatabaseConnection(Settings(_env_file=None), application="test")
-    return Recorder(connection, OutboxNotifier(connection), statistics)
+    return Recorder(connection, Notifier(connection), statistics)
 
 
 CLAIM = UUID(int=99)

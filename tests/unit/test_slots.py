@@ -10,7 +10,7 @@ from aftercommit import Handler, task
 from aftercommit.core.settings import Settings
 from aftercommit.core.states import Event
 from aftercommit.db.database import DatabaseConnection
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.worker import slots
 from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.recorder import Ended, Recorder
@@ -25,7 +25,7 @@ class Outcomes(Recorder):
 
     def __init__(self, settings: Settings) -> None:
         connection = DatabaseConnection(settings, application="test")
-        super().__init__(connection, OutboxNotifier(connection), Statistics())
+        super().__init__(connection, Notifier(connection), Statistics())
         self.ended: list[Ended] = []
 
     def add(self, ended: Ended) -> None:

@@ -17,7 +17,7 @@ from aftercommit.broker.inspection import Inspector
 from aftercommit.broker.management import Management
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import Database, DatabaseConnection
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.api import health_routes, outbox_routes, problems, queue_routes, submit_routes, task_routes
 from aftercommit.server.api.body_limit import BodyLimit
 from aftercommit.server.api.completion_waiters import CompletionWaiters
@@ -27,7 +27,7 @@ from aftercommit.server.api.outage_log import OutageLog
 from aftercommit.server.api.problems import Problem
 from aftercommit.server.api.queue_overview import QueueOverview
 from aftercommit.server.api.readiness import Readiness
-from aftercommit.server.api.schemas import BatchIn, CompletionIn, RequeueIn
+from aftercommit.server.api.schemas import BatchIn, CompletionIn, RequeueIn, RescheduleIn
 from aftercommit.server.api.shared_answer import SharedAnswer
 from aftercommit.server.submission.service import submission
 from aftercommit.server.submission.task_input import TaskIn
@@ -67,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[Dependencies]:
     database = Database(settings, application="api")
     connect = partial(DatabaseConnection, settings, application="api")
-    notifier = OutboxNotifier(connect())
+    notifier = Notifier(connect())
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-api")
     inspector = Inspector(connection)
     readiness = Readiness(connection=connect(), inspector=inspector)
@@ -89,7 +89,7 @@ async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[D
                 yield Dependencies(
                     settings=settings,
                     database=database,
-                    outbox_notifier=notifier,
+                    notifier=notifier,
                     submitter=submitter,
                     waiters=waiters,
                     readiness=readiness,
@@ -114,7 +114,7 @@ def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
         _, own = models_json_schema(
-            [(model, "validation") for model in (TaskIn, BatchIn, CompletionIn, RequeueIn, Problem)],
+            [(model, "validation") for model in (TaskIn, BatchIn, CompletionIn, RescheduleIn, RequeueIn, Problem)],
             ref_template="#/components/schemas/{model}",
         )
         schemas = document["components"]["schemas"]

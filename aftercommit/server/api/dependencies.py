@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import Database
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.api.completion_waiters import CompletionWaiters
 from aftercommit.server.api.readiness import Readiness
 from aftercommit.server.api.schemas import QueuesOut
@@ -19,7 +19,7 @@ from aftercommit.server.submission.submitter import Submitter
 class Dependencies:
     settings: Settings
     database: Database
-    outbox_notifier: OutboxNotifier
+    notifier: Notifier
     submitter: Submitter
     waiters: CompletionWaiters
     readiness: Readiness

@@ -39,5 +39,5 @@ async def get_outbox(query: Annotated[OutboxQuery, Query()], dependencies: Injec
 async def requeue(wanted: Annotated[RequeueIn, Depends(json_body(RequeueIn))], dependencies: Injected) -> RequeuedOut:
     """Give parked rows to the relay again, with all their attempts before them."""
     requeued = await outbox_counts.requeue(dependencies.database.fetch, wanted.ids)
-    dependencies.outbox_notifier.send()
+    dependencies.notifier.outbox()
     return RequeuedOut(requeued=requeued)

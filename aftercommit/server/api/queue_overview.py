@@ -56,6 +56,7 @@ class QueueOverview:
                     name=name,
                     waiting=known["waiting"] if known else 0,
                     running=known["running"] if known else 0,
+                    scheduled=known["scheduled"] if known else 0,
                     failed=known["failed"] if known else 0,
                     oldest_waiting_seconds=known["oldest_waiting_seconds"] if known else None,
                     ready=found.ready if found else None,

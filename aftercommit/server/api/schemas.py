@@ -1,15 +1,26 @@
 """What goes in and out over HTTP. Input is strict: nothing is coerced, unknown fields are refused."""
 
-import re
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from aftercommit.core.queues import Priority
 from aftercommit.core.states import Status
-from aftercommit.server.submission.task_input import Input, QueueName, Tag, TaskIn, TypeName, whole
+from aftercommit.server.submission.task_input import (
+    DELAY_GIVEN,
+    RUN_AT_GIVEN,
+    DelaySeconds,
+    Input,
+    Moment,
+    QueueName,
+    Tag,
+    TaskIn,
+    TypeName,
+    one_time,
+    whole,
+)
 
 LARGEST_BATCH: Final = 10_000
 LONGEST_WAIT_SECONDS: Final = 60
@@ -18,20 +29,6 @@ INCLUDE_PATTERN: Final = r"^(payload|result|error)(,(payload|result|error))*$"
 KEY_PATTERN: Final = r"^[!-~]{1,200}$"
 
 
-def _written_out(value: Any) -> Any:
-    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
-        raise ValueError("is not a date and time with a time zone: write 2026-01-31T12:00:00Z")
-    return value
-
-
-def _in_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("lies outside the years 1 to 9999 in UTC") from None
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 RowId = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(whole)]
 
 
@@ -68,6 +65,35 @@ class CompletionIn(Input):
     @property
     def failure(self) -> ErrorIn | None:
         return self.error if "error" in self.model_fields_set else None
+
+
+class RescheduleIn(Input):
+    """When a scheduled task is to be sent out: one of the two."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [RUN_AT_GIVEN, DELAY_GIVEN],
+            "examples": [{"run_at": "2026-12-24T18:00:00+01:00"}],
+        }
+    )
+
+    run_at: Moment | None = None
+    delay_seconds: DelaySeconds | None = None
+
+    @field_validator("delay_seconds")
+    @classmethod
+    def _one_time(cls, value: float | None, info: ValidationInfo) -> float | None:
+        return one_time(value, info)
+
+    @model_validator(mode="after")
+    def _some_time(self) -> Self:
+        if self.run_at is None and self.delay_seconds is None:
+            raise ValueError("give run_at or delay_seconds")
+        return self
+
+    @property
+    def delay(self) -> timedelta | None:
+        return None if self.delay_seconds is None else timedelta(seconds=self.delay_seconds)
 
 
 class RequeueIn(Input):
@@ -107,7 +133,7 @@ class ListedTaskOut(Output):
     error: ErrorOut | None = None
     created_at: datetime
     queued_at: datetime = Field(description="When it was last sent out")
-    due_at: datetime | None = Field(description="A retry's earliest start")
+    due_at: datetime | None = Field(description="When a scheduled task is sent out; a retry's earliest start")
     first_started_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -152,6 +178,7 @@ class QueueOut(Output):
     name: str = Field(examples=["tasks.high"])
     waiting: int = Field(description="Counted up to 1,000,000")
     running: int
+    scheduled: int = Field(description="Counted up to 1,000,000")
     failed: int = Field(description="Counted up to 1,000,000")
     oldest_waiting_seconds: float | None
     ready: int | None

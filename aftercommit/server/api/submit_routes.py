@@ -126,7 +126,7 @@ def _render(submitted: SubmittedTask) -> str:
     """The JSON of a task."""
     match submitted:
         case Created():
-            return _render_new(submitted.task, _moment(submitted.created_at))
+            return _render_new(submitted.task, submitted.created_at)
         case Replayed():
             return ListedTaskOut.model_validate(submitted.row).model_dump_json(exclude_unset=True)
         case _:
@@ -139,20 +139,24 @@ def _moment(created_at: datetime) -> str:
 
 
 _UNSTARTED: Final = (
-    f'"status":"{Status.QUEUED}","dispatch":1,"attempt":0,"worker":null,"result":null,"error":null,"due_at":null,'
-    '"first_started_at":null,"started_at":null,"finished_at":null'
+    '"attempt":0,"worker":null,"result":null,"error":null,"first_started_at":null,"started_at":null,"finished_at":null'
 )
+_SENT_OUT: Final = f'"status":"{Status.QUEUED}","dispatch":1,"due_at":null,{_UNSTARTED}'
 
 
-def _render_new(task: NewTask, moment: str) -> str:
+def _render_new(task: NewTask, created_at: datetime) -> str:
     """The JSON of a task as the statement left it: saves reading it back, and parsing its payload."""
+    moment = _moment(created_at)
+    state = _SENT_OUT
+    if (due_at := task.due_at(created_at)) is not None:
+        state = f'"status":"{Status.SCHEDULED}","dispatch":0,"due_at":"{_moment(due_at)}",{_UNSTARTED}'
     # Types, queues, priorities and tags are made of characters that JSON takes as they are.
     tags = '["' + '","'.join(task.tags) + '"]' if task.tags else "[]"
     return (
         f'{{"id":"{task.id}","type":"{task.type}","queue":"{task.queue}","priority":"{task.priority}",'
         f'"payload":{task.payload},"tags":{tags},"max_retries":{_number(task.max_retries)},'
         f'"timeout_seconds":{_number(task.timeout_seconds)},"created_at":"{moment}","queued_at":"{moment}",'
-        f"{_UNSTARTED}}}"
+        f"{state}}}"
     )
 
 

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from aftercommit.core import failures, json_text
 from aftercommit.core.errors import FieldError, TaskNotFound, WrongState
-from aftercommit.core.states import FINAL, WAITING, Status
-from aftercommit.db import listing, steering, tasks
+from aftercommit.core.states import FINAL, SOURCES, WAITING, Event, Status
+from aftercommit.db import listing, schedule, steering, tasks
 from aftercommit.db.listing import TaskFilter
 from aftercommit.db.tasks import BULKY
 from aftercommit.server.api.body import documented, json_body
@@ -19,6 +19,7 @@ from aftercommit.server.api.schemas import (
     AttemptsOut,
     CompletionIn,
     ListedTaskOut,
+    RescheduleIn,
     TaskOut,
     TaskPage,
     TaskQuery,
@@ -92,11 +93,33 @@ async def cancel_task(task_id: UUID, dependencies: Injected) -> TaskOut:
     return await _changed(dependencies, task_id, done, verb="cancelled", allowed=WAITING)
 
 
+@router.post("/{task_id:uuid}/run-now", responses=responses(*TASK_ERRORS))
+async def run_task_now(task_id: UUID, dependencies: Injected) -> TaskOut:
+    """Send a task out at once that is scheduled, or that waits for a retry."""
+    done = await schedule.run_now(dependencies.database.fetch, task_id)
+    dependencies.notifier.outbox()
+    return await _changed(dependencies, task_id, done, verb="run now", allowed=SOURCES[Event.RUN_NOW])
+
+
+@router.post(
+    "/{task_id:uuid}/reschedule",
+    responses=responses(*TASK_ERRORS, *BODY_ERRORS),
+    openapi_extra=documented(RescheduleIn),
+)
+async def reschedule_task(
+    task_id: UUID, wanted: Annotated[RescheduleIn, Depends(json_body(RescheduleIn))], dependencies: Injected
+) -> TaskOut:
+    """Give a scheduled task another time."""
+    done = await schedule.reschedule(dependencies.database.fetch, task_id, run_at=wanted.run_at, delay=wanted.delay)
+    dependencies.notifier.due()
+    return await _changed(dependencies, task_id, done, verb="rescheduled", allowed=SOURCES[Event.RESCHEDULE])
+
+
 @router.post("/{task_id:uuid}/retry", responses=responses(*TASK_ERRORS))
 async def retry_task(task_id: UUID, dependencies: Injected) -> TaskOut:
     """Send a final task out again, with all its retries before it."""
     done = await steering.resubmit(dependencies.database.fetch, task_id)
-    dependencies.outbox_notifier.send()
+    dependencies.notifier.outbox()
     return await _changed(dependencies, task_id, done, verb="sent out again", allowed=FINAL)
 
 
@@ -114,7 +137,7 @@ async def complete_task(
         error = failures.dump(failure.type, failure.message)
         reason = f"recorded by hand: {failure.type}: {failure.message}"
     done = await steering.complete(dependencies.database.fetch, task_id, result=result, error=error, reason=reason)
-    dependencies.outbox_notifier.send()
+    dependencies.notifier.outbox()
     allowed = tuple(status for status in Status if status not in FINAL)
     return await _changed(dependencies, task_id, done, verb="completed", allowed=allowed)
 
@@ -137,7 +160,7 @@ async def _changed(
 
 
 def _either(statuses: tuple[Status, ...]) -> str:
-    return f"{', '.join(statuses[:-1])} or {statuses[-1]}"
+    return " or ".join(filter(None, (", ".join(statuses[:-1]), statuses[-1])))
 
 
 async def _get(dependencies: Dependencies, task_id: UUID) -> TaskOut:

@@ -23,7 +23,7 @@ from aftercommit.core.errors import BrokerUnavailable
 from aftercommit.core.queues import Priority, QueueType, WorkQueue
 from aftercommit.db import broker_loss, reconcile
 from aftercommit.db.database import Database
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class LossDetector:
     def __init__(
         self,
         database: Database,
-        notifier: OutboxNotifier,
+        notifier: Notifier,
         marker: Marker,
         *,
         queue_type: QueueType,
@@ -134,7 +134,7 @@ class LossDetector:
             resent = await reconcile.resend(fetch, stretch.waiting, before=before) if stretch.waiting else 0
             postponed = await broker_loss.postpone(fetch, stretch.delayed, before=before) if stretch.delayed else 0
         if resent:
-            self._notifier.send()
+            self._notifier.outbox()
         walk.resent += resent
         walk.postponed += postponed
         if stretch.last_id is not None and stretch.looked == LOOK:

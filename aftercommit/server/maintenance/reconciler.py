@@ -24,7 +24,7 @@ from aftercommit.core.settings import Settings
 from aftercommit.db import reconcile
 from aftercommit.db.database import Database, Fetch
 from aftercommit.db.tasks import CLOCK_SKEW, first_id_at
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ _FIRST: Final = UUID(int=0)
 class Reconciler:
     """Any number may run: a task that was sent again stands at the end of its queue for all of them."""
 
-    def __init__(self, database: Database, notifier: OutboxNotifier, inspector: Inspector, settings: Settings) -> None:
+    def __init__(self, database: Database, notifier: Notifier, inspector: Inspector, settings: Settings) -> None:
         self._database = database
         self._notifier = notifier
         self._inspector = inspector
@@ -71,7 +71,7 @@ class Reconciler:
             before = await self._watermark(fetch, work_queue, empty=empty)
             resent = await self._resend(fetch, work_queue, before) if before is not None else 0
         if resent:
-            self._notifier.send()
+            self._notifier.outbox()
             log.warning("tasks_resent", work_queue=str(work_queue), count=resent, empty=empty)
         return resent
 

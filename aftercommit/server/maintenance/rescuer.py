@@ -24,7 +24,7 @@ from aftercommit.db import leases, record, rescue
 from aftercommit.db.database import Database, Fetch
 from aftercommit.db.outages import StatementRefused
 from aftercommit.db.rescue import LostTask
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Rescuer:
     def __init__(
         self,
         database: Database,
-        notifier: OutboxNotifier,
+        notifier: Notifier,
         *,
         interval_seconds: float,
         overdue_seconds: float,
@@ -94,7 +94,7 @@ class Rescuer:
             await rescue.drop_empty_claims(fetch)
             await leases.prune(fetch)
         if taken:
-            self._notifier.send()
+            self._notifier.outbox()
         found = {task.id: task for task in self._locked}
         self._report([outcome for outcome in ended if (outcome.task_id, outcome.attempt) in taken], found)
         full = len(ended) >= self._limit

@@ -9,8 +9,10 @@ from aftercommit.broker.inspection import Inspector
 from aftercommit.broker.marker import Marker
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import FRESH_PLANS, Database, DatabaseConnection
+from aftercommit.db.notifications import DUE_CHANNEL
 from aftercommit.db.retention import Kind
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.listener import listen
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import poll
 from aftercommit.runtime.role import run_role
 from aftercommit.server.maintenance import task_pruner
@@ -28,14 +30,19 @@ Run = Callable[[], Awaitable[float]]
 async def maintain(settings: Settings, stopping: asyncio.Event) -> None:
     """Run every service until ``stopping``; a batch under way is finished first."""
     database = Database(settings, application="maintenance")
-    notifier = OutboxNotifier(DatabaseConnection(settings, application="maintenance"))
+    notifier = Notifier(DatabaseConnection(settings, application="maintenance"))
     broker = BrokerConnection(settings.rabbitmq_url, name="aftercommit-maintenance")
     deletions = DatabaseConnection(
         settings, application="maintenance", seconds=task_pruner.STATEMENT_SECONDS, planning=FRESH_PLANS
     )
+    calls = DatabaseConnection(settings, application="maintenance")
+    scheduler = Scheduler(database, notifier, interval_seconds=settings.scheduler_interval_seconds)
     services = _services(settings, database=database, notifier=notifier, broker=broker, deletions=deletions)
     async with deletions, asyncio.TaskGroup() as group:
         group.create_task(notifier.run(stopping))
+        group.create_task(listen(calls, DUE_CHANNEL, scheduler.wake, stopping=stopping))
+        group.create_task(poll("schedule", scheduler.run_once, stopping=stopping, wake=scheduler.wake))
+        group.create_task(poll("sweep_schedule", scheduler.sweep, stopping=stopping))
         running = {
             name: group.create_task(poll(name, run_once, stopping=stopping)) for name, run_once in services.items()
         }
@@ -49,7 +56,7 @@ def _services(
     settings: Settings,
     *,
     database: Database,
-    notifier: OutboxNotifier,
+    notifier: Notifier,
     broker: BrokerConnection,
     deletions: DatabaseConnection,
 ) -> Mapping[str, Run]:
@@ -79,7 +86,6 @@ def _services(
     topology_keeper = TopologyKeeper(Declarer(broker, settings), interval_seconds=settings.topology_interval_seconds)
     return {
         "topology": topology_keeper.run_once,
-        "schedule": Scheduler(database, notifier, interval_seconds=settings.scheduler_interval_seconds).run_once,
         "rescue": rescuer.run_once,
         "detect_loss": loss_detector.run_once,
         "reconcile": Reconciler(database, notifier, Inspector(broker), settings).run_once,

@@ -19,7 +19,7 @@ from aftercommit.db import eager_rows
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.outbox import OutboxRow
 from aftercommit.db.submit import NOT_EAGER, Eager
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import poll
 from aftercommit.server.relay.backoff import Backoffs
 from aftercommit.server.relay.grouping import pack
@@ -45,7 +45,7 @@ class EagerRelay:
         *,
         connection: DatabaseConnection,
         pipeline: Pipeline,
-        notifier: OutboxNotifier,
+        notifier: Notifier,
         work_queues: Sequence[str],
         tasks_per_message: int,
         grace_seconds: float,
@@ -94,7 +94,7 @@ class EagerRelay:
     def committed(self, terms: Eager, rows: Sequence[OutboxRow]) -> None:
         """Send the rows of a commit out."""
         if len(terms.work_queues) < len(self._work_queues):
-            self._notifier.send()
+            self._notifier.outbox()
         if not rows:
             return
         deadline = asyncio.get_running_loop().time() + self._grace_seconds
@@ -172,7 +172,7 @@ class EagerRelay:
         if left := self._left[:]:
             await eager_rows.hand_over(self._connection.fetch, left)
             del self._left[: len(left)]
-            self._notifier.send()
+            self._notifier.outbox()
 
     async def _until_empty(self) -> None:
         while not self._window.is_empty:

@@ -14,10 +14,10 @@ from aftercommit.core.queues import Priority
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.notifications import OUTBOX_CHANNEL
+from aftercommit.runtime.listener import listen
 from aftercommit.runtime.poll import poll
 from aftercommit.runtime.role import run_role
 from aftercommit.runtime.summary import summarise
-from aftercommit.server.relay.listener import listen
 from aftercommit.server.relay.relay import Relay
 from aftercommit.server.relay.straggler_sweep import SWEEP_SECONDS
 

@@ -16,7 +16,7 @@ from aftercommit.db import submit
 from aftercommit.db.database import Connect, DatabaseConnection
 from aftercommit.db.outages import StatementRefused
 from aftercommit.db.submit import Committed, Submission
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.relay.eager_relay import EagerRelay
 
 STATEMENTS_AT_ONCE: Final = 2
@@ -71,7 +71,7 @@ class GroupCommit:
     """Commits submissions over connections of its own. What waits is bounded in number, bytes and time."""
 
     def __init__(
-        self, connect: Connect, notifier: OutboxNotifier, eager: EagerRelay | None = None, *, limits: QueueLimits
+        self, connect: Connect, notifier: Notifier, eager: EagerRelay | None = None, *, limits: QueueLimits
     ) -> None:
         self._notifier = notifier
         self._eager = eager
@@ -241,7 +241,8 @@ class GroupCommit:
         """Commit, and send the tasks on their way before their requests are answered."""
         if self._eager is None:
             committed = await submit.submit(connection.fetch, submissions)
-            self._notifier.send()
+            self._notifier.outbox()
+            self._wake_scheduler(committed)
             return committed
         terms = self._eager.terms(sum(len(each.tasks) for each in submissions))
         try:
@@ -250,7 +251,12 @@ class GroupCommit:
             self._eager.not_committed(terms)
             raise
         self._eager.committed(terms, committed.rows)
+        self._wake_scheduler(committed)
         return committed
+
+    def _wake_scheduler(self, committed: Committed) -> None:
+        if committed.some_fall_due_soon:
+            self._notifier.due()
 
     def _review(self) -> None:
         """End the waits that last too long, drop whose caller is gone, and watch the callers of the others."""

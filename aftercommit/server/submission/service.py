@@ -13,7 +13,7 @@ from aftercommit.broker.pipeline import Pipeline
 from aftercommit.core.errors import DatabaseTimeout, DatabaseUnavailable
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import Connect, Database
-from aftercommit.runtime.notifier import OutboxNotifier
+from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.summary import summarise
 from aftercommit.server.relay.eager_relay import EagerRelay
 from aftercommit.server.submission.group_commit import GroupCommit, QueueLimits
@@ -26,7 +26,7 @@ UNBLOCK_SECONDS: Final = 1.0
 
 @asynccontextmanager
 async def submission(
-    settings: Settings, *, database: Database, connect: Connect, notifier: OutboxNotifier
+    settings: Settings, *, database: Database, connect: Connect, notifier: Notifier
 ) -> AsyncIterator[Submitter]:
     """A submitter for the block. At its end what was committed is given to RabbitMQ or to the relays."""
     eager = _eager_relay(settings, connect, notifier) if settings.outbox_eager else None
@@ -58,7 +58,7 @@ def _limits(settings: Settings) -> QueueLimits:
     )
 
 
-def _eager_relay(settings: Settings, connect: Connect, notifier: OutboxNotifier) -> EagerRelay:
+def _eager_relay(settings: Settings, connect: Connect, notifier: Notifier) -> EagerRelay:
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-eager-relay")
     return EagerRelay(
         connection=connect(),

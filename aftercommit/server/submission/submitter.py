@@ -92,6 +92,8 @@ class Submitter:
                     max_retries=task.max_retries,
                     timeout_seconds=task.timeout_seconds,
                     tags=tuple(dict.fromkeys(task.tags)),
+                    run_at=task.run_at,
+                    delay=task.delay,
                 )
             )
         if flaws:

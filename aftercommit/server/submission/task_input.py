@@ -1,11 +1,25 @@
 """A task as a client describes it, checked strictly: nothing is coerced, unknown fields are refused."""
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.config import JsonDict
 
 from aftercommit.core.queues import QUEUE_PATTERN, Priority
 from aftercommit.handler import LONGEST_TIMEOUT_SECONDS, TYPE_PATTERN
+
+LONGEST_DELAY_SECONDS: Final = 100 * 366 * 86_400
 
 TAG_PATTERN: Final = r"^[A-Za-z0-9_.:/@+=#-]{1,100}$"
 
@@ -15,11 +29,38 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _written_out(value: Any) -> Any:
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
+        raise ValueError("is not a date and time with a time zone: write 2026-01-31T12:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies outside the years 1 to 9999 in UTC") from None
+
+
+def one_time(value: float | None, info: ValidationInfo) -> float | None:
+    """The validator of a ``delay_seconds`` that stands after a ``run_at``."""
+    if value is not None and info.data.get("run_at") is not None:
+        raise ValueError("stands beside run_at: give one of them")
+    return value
+
+
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_out), AfterValidator(_in_utc)]
+DelaySeconds = Annotated[float, Field(ge=0, le=LONGEST_DELAY_SECONDS)]
 Retries = Annotated[int, Field(ge=0, le=1000), BeforeValidator(whole)]
 TypeName = Annotated[str, Field(pattern=TYPE_PATTERN, examples=["http.request"])]
 QueueName = Annotated[str, Field(pattern=QUEUE_PATTERN, examples=["tasks"])]
 PriorityName = Annotated[Priority, Field(strict=False)]
 Tag = Annotated[str, Field(pattern=TAG_PATTERN, examples=["order:4711"])]
+
+
+RUN_AT_GIVEN: Final[JsonDict] = {"required": ["run_at"], "properties": {"run_at": {"type": "string"}}}
+DELAY_GIVEN: Final[JsonDict] = {"required": ["delay_seconds"], "properties": {"delay_seconds": {"type": "number"}}}
+"""For the JSON schema of what has both fields and takes one of them."""
 
 
 class Input(BaseModel):
@@ -31,6 +72,7 @@ class TaskIn(Input):
 
     model_config = ConfigDict(
         json_schema_extra={
+            "not": {"allOf": [RUN_AT_GIVEN, DELAY_GIVEN]},
             "examples": [
                 {
                     "type": "http.request",
@@ -39,7 +81,7 @@ class TaskIn(Input):
                     "max_retries": 5,
                     "tags": ["order:4711"],
                 }
-            ]
+            ],
         }
     )
 
@@ -58,3 +100,14 @@ class TaskIn(Input):
         default=None, description="Bound of one attempt; null: the handler's own, or TASK_TIMEOUT_SECONDS"
     )
     tags: list[Tag] = Field(default=[], max_length=20)
+    run_at: Moment | None = Field(default=None, description="Not before; a moment that has passed: at once")
+    delay_seconds: DelaySeconds | None = Field(default=None, description="Not before so long from now")
+
+    @field_validator("delay_seconds")
+    @classmethod
+    def _one_time(cls, value: float | None, info: ValidationInfo) -> float | None:
+        return one_time(value, info)
+
+    @property
+    def delay(self) -> timedelta | None:
+        return None if self.delay_seconds is None else timedelta(seconds=self.delay_seconds)

@@ -1,4 +1,4 @@
-"""Wakes the relay when outbox rows were committed."""
+"""Wakes a process when another one has committed something for it."""
 
 import asyncio
 from typing import Final
@@ -15,7 +15,7 @@ async def listen(connection: DatabaseConnection, channel: str, wake: asyncio.Eve
 
     async def hold_connection() -> float:
         async with connection.listening(channel, wake.set) as fetch:
-            # Rows may have been committed while nobody listened.
+            # Something may have been committed while nobody listened.
             wake.set()
             while not stopping.is_set():
                 await notifications.probe(fetch)
