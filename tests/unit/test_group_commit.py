@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from aftercommit.core.errors import DatabaseTimeout
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.outages import StatementRefused
-from aftercommit.db.submit import NewTask, Submission
+from aftercommit.db.submit import Eager, NewTask, Submission
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.submission import group_commit
 from aftercommit.server.submission.group_commit import GroupCommit, QueueLimits
@@ -84,6 +84,26 @@ async def commit(answering: Answering) -> AsyncIterator[GroupCommit]:
     made = GroupCommit(lambda: cast("DatabaseConnection", answering), cast("Notifier", Silent()), limits=LIMITS)
     yield made
     await made.close()
+
+
+class Broken:
+    """An eager relay with a fault."""
+
+    def terms(self, _: int) -> Eager:
+        return Eager()
+
+    def committed(self, *_: Any) -> None:
+        raise RuntimeError("a fault")
+
+
+async def test_what_is_committed_is_told_as_committed_although_the_eager_relay_fails(answering: Answering) -> None:
+    connect = cast("Any", lambda: answering)
+    commit = GroupCommit(connect, cast("Any", Silent()), cast("Any", Broken()), limits=LIMITS)
+    caller = send(commit)
+    await until(lambda: answering.sizes == [1])
+    answering.answer()
+    assert await caller is not None
+    await commit.close()
 
 
 def send(commit: GroupCommit, count: int = 1) -> asyncio.Task[object]:

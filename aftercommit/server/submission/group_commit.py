@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import structlog
+
 from aftercommit.core.errors import DatabaseTimeout, Overloaded
 from aftercommit.db import submit
 from aftercommit.db.database import Connect, DatabaseConnection
@@ -18,6 +20,8 @@ from aftercommit.db.outages import StatementRefused
 from aftercommit.db.submit import Committed, Submission
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.relay.eager_relay import EagerRelay
+
+log = structlog.get_logger(__name__)
 
 STATEMENTS_AT_ONCE: Final = 2
 """The second is for when many wait, or when Postgres holds the first one up."""
@@ -250,7 +254,10 @@ class GroupCommit:
         except BaseException:
             self._eager.not_committed(terms)
             raise
-        self._eager.committed(terms, committed.rows)
+        try:
+            self._eager.committed(terms, committed.rows)
+        except Exception:  # the callers' tasks are committed all the same, and the relays take the rows after the grace
+            log.exception("eager_relay_failed")
         self._wake_scheduler(committed)
         return committed
 
