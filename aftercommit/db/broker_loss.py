@@ -116,6 +116,7 @@ async def find_lost(fetch: Fetch, work_queue: WorkQueue, *, after: UUID, before:
     return Stretch(row["looked"], row["last_id"], waiting, delayed)
 
 
+# Not due before now: the scheduler does not look far back.
 _POSTPONE: Final = """
     WITH delayed AS (
         SELECT id FROM aftercommit.tasks
@@ -123,7 +124,8 @@ _POSTPONE: Final = """
             AND due_at IS NOT NULL
         ORDER BY id FOR UPDATE SKIP LOCKED
     )
-    UPDATE aftercommit.tasks t SET enqueued = false FROM delayed WHERE t.id = delayed.id RETURNING t.id
+    UPDATE aftercommit.tasks t SET enqueued = false, due_at = greatest(due_at, now())
+    FROM delayed WHERE t.id = delayed.id RETURNING t.id
 """
 
 

@@ -77,8 +77,9 @@ async def run_now(fetch: Fetch, task_id: UUID) -> bool:
     return bool(await fetch(_RUN_NOW, task_id, states.SOURCES[Event.RUN_NOW]))
 
 
+# Not before now: ``send_due`` does not look far back.
 _RESCHEDULE: Final = """
-    UPDATE aftercommit.tasks SET due_at = coalesce($2::timestamptz, now() + $3::interval)
+    UPDATE aftercommit.tasks SET due_at = greatest(coalesce($2::timestamptz, now() + $3::interval), now())
     WHERE id = $1 AND status = ANY($4::text[])
     RETURNING id
 """

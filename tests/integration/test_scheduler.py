@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 
 from aftercommit.core.settings import Settings
 from aftercommit.core.states import Status
+from aftercommit.db import broker_loss, schedule
 from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance.scheduler import Scheduler
@@ -79,6 +80,24 @@ async def test_what_was_due_long_ago_is_left_to_the_sweep_after_the_first_round(
     assert await service.query(ENQUEUED) == []
     await scheduler.sweep()
     assert len(await service.query(ENQUEUED)) == 3
+
+
+async def test_what_is_given_a_time_that_has_passed_goes_out_in_the_next_round(
+    service: Service, scheduler: Scheduler
+) -> None:
+    """By an operator, or by the loss detector for a retry that RabbitMQ lost."""
+    await scheduler.run_once()
+    rescheduled, lost = ids(2)
+    await add_tasks(service, [rescheduled], Status.SCHEDULED, due_seconds_ago=-3_600)
+    await add_tasks(service, [lost], Status.RETRYING, due_seconds_ago=600, sent_seconds_ago=700)
+    await service.query("UPDATE aftercommit.tasks SET enqueued = true WHERE status = 'retrying'")
+    now = datetime.now(UTC)
+    async with DatabaseConnection(service.settings, application="test") as connection:
+        assert await schedule.reschedule(connection.fetch, rescheduled, run_at=now - timedelta(days=1), delay=None)
+        assert await broker_loss.postpone(connection.fetch, [lost], before=now) == 1
+    assert await service.query(ENQUEUED) == []
+    await scheduler.run_once()
+    assert {row.id for row in await service.query(ENQUEUED)} == {rescheduled, lost}
 
 
 @pytest.mark.parametrize("eager", [False, True])
