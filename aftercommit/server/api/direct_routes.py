@@ -1,5 +1,5 @@
-"""The way to routes that many requests a second take, past the application's routers and exit stacks: with those a
-submit takes half as long again."""
+"""The way to routes that many requests a second take, past the application's routers and exit stacks: with those the
+API takes a quarter fewer submits a second."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
