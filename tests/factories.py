@@ -58,6 +58,9 @@ def a_claimed_task(**changes: Any) -> ClaimedTask:
         "queued_at": NOW,
         "created_at": NOW,
         "started_at": NOW,
+        "expires_at": None,
+        "retry": None,
+        "schedule": None,
     }
     return ClaimedTask(**fields | changes)
 

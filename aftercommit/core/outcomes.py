@@ -16,14 +16,14 @@ class CancelReason(StrEnum):
     LEASE_LOST = "lease_lost"
 
 
-Ending = Literal[Event.SUCCEED, Event.RETRY, Event.FAIL, Event.RELEASE]
+Ending = Literal[Event.SUCCEED, Event.RETRY, Event.FAIL, Event.RELEASE, Event.SNOOZE, Event.STOP, Event.CUT]
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: making one would cost as much as an asyncio task
 class Outcome:
     """The end of one attempt. ``result`` and ``error`` are JSON texts.
 
-    A retry carries its ``delay``, a failure the ``reason`` that its dead letter gives.
+    A retry and a snooze carry their ``delay``, a failure the ``reason`` that its dead letter gives.
     """
 
     task_id: UUID

@@ -26,7 +26,9 @@ class Status(StrEnum):
 
 
 class Event(StrEnum):
-    """What moves a task. ``release`` hands an attempt back uncharged, ``resubmit`` is an operator's retry."""
+    """What moves a task. ``release`` hands an attempt back uncharged, ``snooze`` too, for later; ``resubmit`` is an
+    operator's retry. A running task whose code has stopped is ended by ``stop`` after a cancel, and by ``cut`` after
+    its deadline; ``cancel`` and ``expire`` end one that waits."""
 
     FALL_DUE = "fall_due"
     RUN_NOW = "run_now"
@@ -36,7 +38,11 @@ class Event(StrEnum):
     RETRY = "retry"
     FAIL = "fail"
     RELEASE = "release"
+    SNOOZE = "snooze"
+    STOP = "stop"
+    CUT = "cut"
     CANCEL = "cancel"
+    EXPIRE = "expire"
     COMPLETE = "complete"
     RESUBMIT = "resubmit"
 
@@ -55,7 +61,11 @@ SOURCES: Final[Mapping[Event, tuple[Status, ...]]] = MappingProxyType(
         Event.RETRY: (Status.RUNNING,),
         Event.FAIL: (Status.RUNNING,),
         Event.RELEASE: (Status.RUNNING,),
+        Event.SNOOZE: (Status.RUNNING,),
+        Event.STOP: (Status.RUNNING,),
+        Event.CUT: (Status.RUNNING,),
         Event.CANCEL: WAITING,
+        Event.EXPIRE: WAITING,
         Event.COMPLETE: UNFINISHED,
         Event.RESUBMIT: FINAL,
     }
@@ -70,7 +80,11 @@ _TARGETS: Final = MappingProxyType(
         Event.RETRY: Status.RETRYING,
         Event.FAIL: Status.FAILED,
         Event.RELEASE: Status.QUEUED,
+        Event.SNOOZE: Status.RETRYING,
+        Event.STOP: Status.CANCELLED,
+        Event.CUT: Status.EXPIRED,
         Event.CANCEL: Status.CANCELLED,
+        Event.EXPIRE: Status.EXPIRED,
         Event.RESUBMIT: Status.QUEUED,
     }
 )

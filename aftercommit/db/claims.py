@@ -19,8 +19,8 @@ class ClaimedTask:
     """A task that this worker now runs.
 
     ``charged`` counts the attempts, this one included, against max_retries. ``suspect``: the task may be what took its
-    workers down before. ``payload`` is JSON text: whoever runs the task reads it, so that a payload that cannot be read
-    is the failure of that task alone.
+    workers down before. ``payload``, ``retry`` and ``schedule`` are JSON texts: whoever runs the task reads them, so
+    that a payload that cannot be read is the failure of that task alone.
     """
 
     claim_id: UUID
@@ -38,7 +38,10 @@ class ClaimedTask:
     created_at: datetime
     queued_at: datetime
     started_at: datetime
+    expires_at: datetime | None
     suspect: bool
+    retry: str | None
+    schedule: str | None
     payload: str
     ref: TaskRef = field(init=False)
     """What the message said that led to this claim."""
@@ -58,7 +61,8 @@ _read_columns: Final = itemgetter(*COLUMNS)
 # through which the planner cannot look: it would take running tasks for as rare as they are in the whole table, and
 # read all of that to find them.
 _CLAIMABLE: Final = f"""CASE WHEN t.dispatch = ref.dispatch
-    THEN t.status = ANY($4::text[]) OR (t.status = '{Status.RUNNING}' AND t.worker = $3) END"""
+    THEN (t.status = ANY($4::text[]) AND (t.expires_at > now()) IS NOT FALSE)
+        OR (t.status = '{Status.RUNNING}' AND t.worker = $3) END"""
 
 _REFS: Final = "unnest($1::uuid[], $2::int[]) AS ref (id, dispatch)"
 
@@ -77,7 +81,7 @@ STEPS: Final = f"""
         FROM free WHERE t.ctid = free.ctid
         RETURNING t.id, t.dispatch, t.type, t.queue, t.priority, t.attempt, t.attempt - t.uncharged AS charged,
             t.max_retries, t.timeout_seconds, t.tags, t.created_at, t.queued_at, t.started_at,
-            coalesce(t.error ->> 'type' IN {SUSPICIOUS}, false) AS suspect, t.payload
+            t.expires_at, t.retry, t.schedule, coalesce(t.error ->> 'type' IN {SUSPICIOUS}, false) AS suspect, t.payload
     ), held AS (
         INSERT INTO aftercommit.claims AS c (id, worker, task_ids)
             SELECT $5, $3, array_agg(id) FROM claimed HAVING count(*) > 0
@@ -99,8 +103,8 @@ _FORGET: Final = "DELETE FROM aftercommit.claims WHERE id = ANY($1::uuid[])"
 async def claim(fetch: Fetch, refs: Sequence[TaskRef], *, worker: str, claim_id: UUID) -> list[ClaimedTask]:
     """Claim the tasks that still wait for exactly these dispatches.
 
-    What is not among the claimed is stale, or somebody else holds its row locked: the claim skips such rows instead of
-    waiting for them, and ``find_claimable`` tells which they are.
+    What is not among the claimed is stale or past its ``expires_at``, or somebody else holds its row locked: the claim
+    skips such rows instead of waiting for them, and ``find_claimable`` tells which they are.
 
     The row ``claim_id`` of ``claims`` lists the claimed tasks until their outcomes are recorded, for the rescuer.
 

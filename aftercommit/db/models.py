@@ -19,6 +19,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     Uuid,
@@ -68,9 +69,16 @@ tasks: Final = Table(
     Column(
         "enqueued", Boolean, nullable=False, server_default="true", comment="false: the scheduler sends it at due_at"
     ),
+    Column("features", SmallInteger, nullable=False, server_default="0", comment="bits, see core/features.py"),
+    Column("retry", JSON, comment="the task's own delays before its retries; null: the handler's, or the settings'"),
+    Column("schedule", JSON, comment="set: the schedule and the tick that made it"),
+    Column("cancel_reason", Text, comment="why it is to be cancelled, or was"),
+    Column("result_ttl_seconds", Double, comment="set: its result is deleted so long after it succeeded"),
     _time("created_at", nullable=False, server_default=_NOW),
     _time("queued_at", nullable=False, server_default=_NOW),
     _time("due_at"),
+    _time("expires_at", comment="set: it is not started any more from then on, and what runs is cut"),
+    _time("result_expires_at"),
     _time("first_started_at"),
     _time("started_at"),
     _time("finished_at"),
@@ -89,6 +97,8 @@ tasks: Final = Table(
         postgresql_where=text(f"finished_at IS NOT NULL AND error ->> 'type' NOT IN {NOT_FAILED}"),
     ),
     Index("tasks_due", "due_at", postgresql_where=text("NOT enqueued")),
+    Index("tasks_expiring", "expires_at", postgresql_where=text("finished_at IS NULL AND expires_at IS NOT NULL")),
+    Index("tasks_with_old_result", "result_expires_at", postgresql_where=text("result_expires_at IS NOT NULL")),
     Index("tasks_by_tag", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     # Room on each page for the claimed versions of its rows.
     postgresql_with={"fillfactor": "70"},
@@ -104,6 +114,7 @@ attempts: Final = Table(
     _time("started_at"),
     _time("finished_at", nullable=False, server_default=_NOW),
     Column("error", JSON),
+    Column("payload", JSON, comment="set: what it ran with, where an operator's retry replaced that"),
     PrimaryKeyConstraint("task_id", "attempt"),
     comment="attempts that did not succeed; the current one stands in tasks",
 )
@@ -157,6 +168,69 @@ idempotency_keys: Final = Table(
     Column("task_ids", ARRAY(Uuid), nullable=False),
     _time("created_at", nullable=False, server_default=_NOW),
     Index("idempotency_keys_by_age", "created_at"),
+)
+
+# The holder's own row says whether it still holds: what ends a task never touches these rows.
+unique_keys: Final = Table(
+    "unique_keys",
+    metadata,
+    Column("key", LargeBinary, primary_key=True, comment="a hash of the scope and the key"),
+    Column("task_id", Uuid, nullable=False, comment="the holder, which may hold it no more"),
+    _time("held_since", nullable=False, server_default=_NOW),
+    _time("held_until", comment="set: held until then, whatever became of the holder"),
+    Index("unique_keys_by_age", "held_since"),
+)
+
+progress: Final = Table(
+    "progress",
+    metadata,
+    Column("task_id", Uuid, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("fraction", Double),
+    Column("message", Text),
+    _time("reported_at", nullable=False, server_default=_NOW),
+    comment="what handlers tell of how far they are",
+)
+
+schedules: Final = Table(
+    "schedules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cron", Text),
+    Column("zone", Text),
+    Column("interval_seconds", Double),
+    Column("jitter_seconds", Double, nullable=False, server_default="0"),
+    Column("task", JSON, nullable=False, comment="the template: what a submit takes"),
+    Column("catch_up", Text, nullable=False),
+    Column("catch_up_max", Integer, nullable=False),
+    Column("catch_up_seconds", Double, nullable=False, comment="the window: ticks that are later are skipped"),
+    Column("overlap", Text, nullable=False),
+    Column("paused", Boolean, nullable=False, server_default="false"),
+    Column("declared_in", Text, comment="set: the module whose handler declares it"),
+    Column("declared_by", Text, comment="the worker that declared it last"),
+    Column("latest_task_id", Uuid, comment="the last task that it made"),
+    _time("next_tick", comment="null: it fires no more"),
+    _time("next_due_at", comment="the next tick with its jitter"),
+    _time("buffered_tick", comment="set: it starts when the latest task has ended"),
+    Column("buffered_folded", Integer, nullable=False, server_default="0"),
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("updated_at", nullable=False, server_default=_NOW),
+    Index("schedules_due", "next_due_at", postgresql_where=text("NOT paused")),
+)
+
+schedule_runs: Final = Table(
+    "schedule_runs",
+    metadata,
+    Column("schedule", Text, nullable=False),
+    _time("tick", nullable=False),
+    Column("kind", Text, nullable=False, comment="tick, trigger or backfill"),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text),
+    Column("task_id", Uuid),
+    Column("folded", Integer, nullable=False, server_default="0", comment="earlier ticks that this one stands for"),
+    _time("decided_at", nullable=False, server_default=_NOW),
+    PrimaryKeyConstraint("schedule", "tick", "kind"),
+    comment="the account of ticks",
 )
 
 workers: Final = Table(

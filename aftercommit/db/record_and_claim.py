@@ -10,23 +10,23 @@ from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import claims
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.db.database import Fetch
-from aftercommit.db.record import STILL_RUNS, AttemptKey
+from aftercommit.db.record import NOT_CANCELLING, STILL_RUNS, AttemptKey
 
 # A row of ``recorded`` has an id and an attempt only.
 _RECORDED_COLUMNS: Final = ", ".join(name if name in ("id", "attempt") else "NULL" for name in claims.COLUMNS)
 
-# For successes the same as ``record``, which also has history to write and messages to send.
+# For successes the same as ``record``, which also has history to write and messages to send, and cancels.
 _RECORD_AND_CLAIM: Final = f"""
     WITH {claims.STEPS}, ended AS (
         SELECT o.*, t.ctid AS place
         FROM unnest($6::uuid[], $7::int[], $8::text[], $9::json[]) AS o (id, attempt, worker, result)
         JOIN aftercommit.tasks t ON t.id = o.id
-        WHERE {STILL_RUNS}
+        WHERE {STILL_RUNS} AND {NOT_CANCELLING}
         ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
     ), recorded AS (
         UPDATE aftercommit.tasks t
         SET status = '{Status.SUCCEEDED}', result = o.result, error = NULL, finished_at = now(), due_at = NULL,
-            enqueued = true
+            enqueued = true, result_expires_at = now() + t.result_ttl_seconds * interval '1 second'
         FROM ended o WHERE t.ctid = o.place
         RETURNING t.id, t.attempt
     ), closed AS (

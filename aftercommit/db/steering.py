@@ -4,6 +4,7 @@ from typing import Final
 from uuid import UUID
 
 from aftercommit.core import states
+from aftercommit.core.features import Feature
 from aftercommit.core.states import Event, Status
 from aftercommit.db import outbox
 from aftercommit.db.database import Fetch
@@ -35,7 +36,9 @@ _RESUBMIT: Final = f"""
     ), task AS (
         UPDATE aftercommit.tasks t
         SET status = '{Status.QUEUED}', dispatch = t.dispatch + 1, uncharged = t.attempt, enqueued = true,
-            queued_at = now(), due_at = NULL, finished_at = NULL, result = NULL, error = NULL
+            queued_at = now(), due_at = NULL, finished_at = NULL, result = NULL, error = NULL,
+            result_expires_at = NULL, cancel_reason = NULL,
+            expires_at = CASE WHEN t.expires_at > now() THEN t.expires_at END
         FROM ended WHERE t.id = ended.id
         RETURNING t.id, t.queue, t.priority, t.dispatch
     ), sent AS (
@@ -48,7 +51,8 @@ _RESUBMIT: Final = f"""
 async def resubmit(fetch: Fetch, task_id: UUID) -> bool:
     """Send a final task out again with all its retries before it; whether it was final.
 
-    Its last attempt goes into the history, where only a success or an outcome recorded by hand does not stand yet.
+    Its last attempt goes into the history, where only a success or an outcome recorded by hand does not stand yet. A
+    deadline that has passed no longer holds.
     """
     return bool(await fetch(_RESUBMIT, task_id, states.SOURCES[Event.RESUBMIT]))
 
@@ -58,7 +62,8 @@ _COMPLETE: Final = f"""
         UPDATE aftercommit.tasks
         SET status = CASE WHEN $4::json IS NULL THEN '{Status.SUCCEEDED}' ELSE '{Status.FAILED}' END,
             result = $3::json, error = $4::json, finished_at = now(), due_at = NULL,
-            enqueued = true, dispatch = greatest(dispatch, 1)
+            enqueued = true, dispatch = greatest(dispatch, 1), features = features & ~{Feature.CANCELLING:d},
+            result_expires_at = CASE WHEN $4::json IS NULL THEN now() + result_ttl_seconds * interval '1 second' END
         WHERE id = $1 AND status = ANY($2::text[])
         RETURNING id, queue, priority, dispatch, error
     ), dead_letter AS (

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from aftercommit.core.features import Feature
 from aftercommit.core.queues import Priority
 from aftercommit.core.states import Status
 from aftercommit.db import eager_rows, outbox
@@ -19,8 +20,9 @@ SOON: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """A task as submitted. ``payload`` is JSON text; None leaves an option to the handler and the settings. With
-    ``run_at`` or ``delay`` it is scheduled, unless that time has come."""
+    """A task as submitted. ``payload``, ``retry`` (its own delays) and ``schedule`` (what made it) are JSON texts; None
+    leaves an option to the handler and the settings. With ``run_at`` or ``delay`` it is scheduled, unless that time has
+    come; it expires at ``expires_at``, or ``expires_in`` after it was submitted."""
 
     id: UUID
     type: str
@@ -32,6 +34,31 @@ class NewTask:
     tags: tuple[str, ...] = ()
     run_at: datetime | None = None
     delay: timedelta | None = None
+    expires_at: datetime | None = None
+    expires_in: timedelta | None = None
+    retry: str | None = None
+    result_ttl_seconds: float | None = None
+    schedule: str | None = None
+    features: Feature = Feature.PLAIN
+
+    @property
+    def rich(self) -> tuple[object, ...] | None:
+        """What ``_SUBMIT_RICH`` takes beside what every task has; None for a plain task."""
+        values = (
+            self.run_at,
+            self.delay,
+            self.expires_at,
+            self.expires_in,
+            self.retry,
+            self.result_ttl_seconds,
+            self.schedule,
+            int(self.features),
+        )
+        return values if any(value is not None for value in values[:-1]) or self.features else None
+
+    def expiry(self, created_at: datetime) -> datetime | None:
+        """When it expires. As the statement has it."""
+        return created_at + self.expires_in if self.expires_in is not None else self.expires_at
 
     def due_at(self, created_at: datetime) -> datetime | None:
         """When it is to be sent out; None: at once. As the statement has it."""
@@ -121,16 +148,24 @@ _NAMES: Final = "id, type, queue, priority, max_retries, timeout_seconds, tags, 
 
 _SUBMIT: Final = _submit("status", f"'{Status.QUEUED}'", f"unnest({_ARRAYS}) AS submitted ({_NAMES})", sent="task")
 
-_SUBMIT_SOME_LATER: Final = _submit(
-    "status, dispatch, enqueued, due_at",
+# For a group of which a task is not plain.
+_SUBMIT_RICH: Final = _submit(
+    "status, dispatch, enqueued, due_at, expires_at, retry, result_ttl_seconds, schedule, features",
     f"CASE WHEN due_at > now() THEN '{Status.SCHEDULED}' ELSE '{Status.QUEUED}' END, (due_at > now() IS NOT TRUE)::int,"
-    " due_at > now() IS NOT TRUE, CASE WHEN due_at > now() THEN due_at END",
+    " due_at > now() IS NOT TRUE, CASE WHEN due_at > now() THEN due_at END, coalesce(now() + expires_in, expires_at),"
+    " retry, result_ttl_seconds, schedule, coalesce(features, 0)",
     f"""(
-        SELECT {_NAMES}, coalesce(now() + delay, run_at) AS due_at
-        FROM unnest({_ARRAYS}, $16::timestamptz[], $17::interval[]) AS given ({_NAMES}, run_at, delay)
+        SELECT *, coalesce(now() + delay, run_at) AS due_at
+        FROM unnest(
+            {_ARRAYS}, $16::timestamptz[], $17::interval[], $18::timestamptz[], $19::interval[], $20::json[],
+            $21::float8[], $22::json[], $23::smallint[]
+        ) AS given (
+            {_NAMES}, run_at, delay, expires_at, expires_in, retry, result_ttl_seconds, schedule, features
+        )
     ) AS submitted""",
     sent="task WHERE dispatch > 0",
 )
+_PLAIN: Final = (None,) * 8
 
 
 async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager = NOT_EAGER) -> Committed:
@@ -142,10 +177,10 @@ async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager =
     """
     keyed = [(each.key, each.tasks) for each in submissions if each.key is not None]
     new = [(task, each.key) for each in submissions for task in each.tasks]
-    later = [(task.run_at, task.delay) for task, _ in new]
-    timed = any(run_at or delay is not None for run_at, delay in later)
+    rich = [task.rich for task, _ in new]
+    some_rich = any(rich)
     rows = await fetch(
-        _SUBMIT_SOME_LATER if timed else _SUBMIT,
+        _SUBMIT_RICH if some_rich else _SUBMIT,
         [key.key for key, _ in keyed],
         [key.request_hash for key, _ in keyed],
         ["{" + ",".join(str(task.id) for task in tasks) + "}" for _, tasks in keyed],
@@ -161,11 +196,11 @@ async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager =
         eager.published,
         eager.work_queues,
         eager.grace_seconds,
-        *(([run_at for run_at, _ in later], [delay for _, delay in later]) if timed else ()),
+        *(zip(*(values or _PLAIN for values in rich), strict=True) if some_rich else ()),
     )
     own = [_first_sending(row["id"], row["work_queue"], row["task_ids"]) for row in rows if row["id"] is not None]
     created_at = rows[0]["created_at"]
-    soon = timed and any(
+    soon = some_rich and any(
         due_at < created_at + SOON for task, _ in new if (due_at := task.due_at(created_at)) is not None
     )
     return Committed(created_at, frozenset(rows[0]["free_keys"]), own, soon)

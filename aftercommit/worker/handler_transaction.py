@@ -110,7 +110,7 @@ class HandlerTransaction:
         """Waits for a row that somebody else holds locked: only this transaction waits, on its own connection."""
         try:
             fetch = within(await session.connection())
-            return bool(await record.record(fetch, [outcome], wait_for_locks=True))
+            return await record.record_own(fetch, outcome)
         except DBAPIError as error:
             if error.orig is not None and is_timeout(error.orig):
                 self.outage = error

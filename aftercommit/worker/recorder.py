@@ -3,7 +3,7 @@ of the next claim where one comes."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
@@ -131,7 +131,7 @@ class Recorder:
 
     def wrote(self, batch: Batch, taken: set[AttemptKey]) -> None:
         """The statement of a claim is committed. What it did not take needs a look by ``run``."""
-        self._apart[:0] = self._settle_taken(batch, taken)
+        self._apart[:0] = self._settle_taken(batch, dict.fromkeys(taken, Event.SUCCEED))
         self._go_on()
 
     def failed(self, batch: Batch) -> None:
@@ -225,13 +225,13 @@ class Recorder:
             self._apart[:0] = missing
             await self._sort_out(missing, batch.closed)
 
-    def _settle_taken(self, batch: Batch, taken: set[AttemptKey]) -> list[Ended]:
-        """What is missing among the ``taken``: locked, or fenced out."""
+    def _settle_taken(self, batch: Batch, taken: Mapping[AttemptKey, Event]) -> list[Ended]:
+        """What is missing among the ``taken``, which tells how each ended: locked, to be cancelled, or fenced out."""
         self._under_way = 0
         missing: list[Ended] = []
         for ended in batch.ended:
             if ended.recorded or ended.key in taken:
-                self._report(ended)
+                self._report(ended, taken.get(ended.key, ended.outcome.ending))
                 self._settle(ended)
             else:
                 missing.append(ended)
@@ -290,22 +290,28 @@ class Recorder:
         else:
             self._apart[0] = Ended(ended.task, outcome_policy.unstorable(ended.task, str(error)), unstorable=True)
 
-    def _report(self, ended: Ended) -> None:
+    def _report(self, ended: Ended, event: Event) -> None:
+        """``event`` is what ended the attempt: of a task that is to be cancelled not its outcome."""
         outcome = ended.outcome
-        self._statistics.recorded(outcome.ending)
-        if outcome.ending is Event.SUCCEED and not self._tells_successes:
+        self._statistics.recorded(event)
+        if event is Event.SUCCEED and not self._tells_successes:
             return
         fields = _fields(ended.task)
-        match outcome.ending:
+        match event:
             case Event.SUCCEED:
                 log.debug("task_succeeded", **fields)
-            case Event.RETRY:
+            case Event.RETRY | Event.SNOOZE:
                 delay_seconds = outcome.delay.seconds if outcome.delay else None
-                log.info("task_retrying", reason=outcome.reason, delay_seconds=delay_seconds, **fields)
+                name = "task_retrying" if event is Event.RETRY else "task_snoozed"
+                log.info(name, reason=outcome.reason, delay_seconds=delay_seconds, **fields)
             case Event.FAIL:
                 log.warning("task_failed", reason=outcome.reason, **fields)
             case Event.RELEASE:
                 log.info("task_released", **fields)
+            case Event.STOP:
+                log.info("task_cancelled", **fields)
+            case Event.CUT:
+                log.warning("task_expired", **fields)
 
 
 def _fields(task: ClaimedTask) -> dict[str, object]:

@@ -106,7 +106,7 @@ async def test_record_leaves_a_locked_row_and_its_claim(
     strange = Outcome(task_id=tasks[2].task_id, attempt=1, worker="other", ending=Event.SUCCEED, result="2")
     async with locked(service, str(tasks[1].task_id)):
         taken = await record.record(link.fetch, outcomes[:2], closed=[CLAIM])
-        assert taken == {(tasks[0].task_id, 1)}
+        assert taken == {(tasks[0].task_id, 1): Event.SUCCEED}
         assert await record.find_running(link.fetch, [outcomes[1], strange]) == {(tasks[1].task_id, 1)}
     assert await service.query("SELECT id FROM aftercommit.claims") == [(CLAIM,)]
     assert len(await record.record(link.fetch, outcomes[1:], closed=[CLAIM])) == 2

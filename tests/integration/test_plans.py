@@ -24,6 +24,7 @@ from aftercommit.db import (
     broker_loss,
     claims,
     eager_rows,
+    expiry,
     idempotency,
     listing,
     outbox,
@@ -159,6 +160,12 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"tasks_pkey"},
     ),
     "schedule.seconds_until_next": (schedule.seconds_until_next, {"tasks_due"}),
+    "expiry.expire": (
+        lambda fetch: expiry.expire(fetch, limit=1000, within=timedelta(minutes=1)),
+        {"tasks_expiring"},
+    ),
+    "expiry.expire, all": (lambda fetch: expiry.expire(fetch, limit=1000), {"tasks_expiring"}),
+    "record.record_own": (lambda fetch: record.record_own(fetch, OUTCOMES[0]), {"tasks_pkey"}),
     "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),
     "idempotency.prune": (lambda fetch: idempotency.prune(fetch, limit=10), {"idempotency_keys_by_age"}),
     "reconcile.find_passed_over": (
@@ -202,6 +209,13 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
             fetch,
             [Submission([NewTask(id=IDS[0], type="a", payload="{}")], IdempotencyKey("k", b""))],
             Eager(["tasks.medium"], 2.0, published=[1, 2, 3]),
+        ),
+        {"idempotency_keys_pkey", "outbox_rows_pkey"},
+    ),
+    "submit, not plain": (
+        lambda fetch: submit.submit(
+            fetch,
+            [Submission([NewTask(id=IDS[0], type="a", payload="{}", run_at=NOON)], IdempotencyKey("k", b""))],
         ),
         {"idempotency_keys_pkey", "outbox_rows_pkey"},
     ),

@@ -21,6 +21,6 @@ async def test_outcome_of_an_earlier_attempt_is_refused_beside_that_of_the_curre
     )
     async with DatabaseConnection(service.settings, application="test") as link:
         taken = await record.record(link.fetch, [late, current])
-    assert taken == {(row.id, 2)}
+    assert taken == {(row.id, 2): Event.RELEASE}
     assert (await api.get(task["id"]))["status"] == "queued"
     assert [attempt["outcome"] for attempt in await api.attempts(task["id"])] == ["released"]

@@ -19,7 +19,7 @@ from aftercommit.core.outcomes import Ending, Outcome
 from aftercommit.core.retries import Delay
 from aftercommit.core.states import FINAL, SOURCES, WAITING, Event, Status, target
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claims, reconcile, record, record_and_claim, retention, schedule, steering
+from aftercommit.db import claims, expiry, reconcile, record, record_and_claim, retention, schedule, steering
 from aftercommit.db.database import Database, DatabaseConnection, Fetch
 from aftercommit.db.retention import Kind
 from aftercommit.runtime.notifier import Notifier
@@ -92,6 +92,9 @@ MOVES: Final[dict[str, Move]] = {
     "record a release": Move(recording(Event.RELEASE, error=ERROR), Event.RELEASE),
     "record a retry by the broker": Move(recording(Event.RETRY, error=ERROR, delay=Delay(5, True)), Event.RETRY),
     "record a retry by the scheduler": Move(recording(Event.RETRY, error=ERROR, delay=Delay(7, False)), Event.RETRY),
+    "record a snooze": Move(recording(Event.SNOOZE, error=ERROR, delay=Delay(7, False)), Event.SNOOZE),
+    "record that a cancelled one stopped": Move(recording(Event.STOP, error=ERROR), Event.STOP),
+    "record that one was cut": Move(recording(Event.CUT, error=ERROR), Event.CUT),
     "cancel": Move(steering.cancel, Event.CANCEL),
     "complete as a success": Move(completing(result="1"), Event.COMPLETE),
     "complete as a failure": Move(completing(error=ERROR), Event.COMPLETE, failed=True),
@@ -105,6 +108,8 @@ MOVES: Final[dict[str, Move]] = {
         lambda fetch, task_id: schedule.reschedule(fetch, task_id, run_at=None, delay=timedelta(hours=1)),
         Event.RESCHEDULE,
     ),
+    "expire": Move(lambda fetch, _: expiry.expire(fetch, limit=10), Event.EXPIRE),
+    "expire soon": Move(lambda fetch, _: expiry.expire(fetch, limit=10, within=timedelta(minutes=1)), Event.EXPIRE),
     "resend": Move(resend, None),
 }
 
@@ -116,6 +121,8 @@ async def test_statement_draws_the_design_s_arrow_or_none(name: str, service: Se
     async with DatabaseConnection(service.settings, application="test") as connection:
         for source in Status:
             task_id = await the_only_task(service, source, worker=WORKER, due_seconds_ago=due_seconds_ago)
+            if move.event is Event.EXPIRE:
+                await service.query("UPDATE aftercommit.tasks SET expires_at = now() - interval '1 second'")
             before = await row_of(service)
             await move.run(connection.fetch, task_id)
             after = await row_of(service)
@@ -185,7 +192,7 @@ def check_kept_invariants(row: dict[str, Any]) -> None:
     if row["status"] in FINAL:
         assert row["failed"] == (row["status"] != Status.SUCCEEDED)
         assert row["enqueued"]
-    assert (row["dispatch"] == 0) <= (row["status"] in (Status.SCHEDULED, Status.CANCELLED))
+    assert (row["dispatch"] == 0) <= (row["status"] in (Status.SCHEDULED, Status.CANCELLED, Status.EXPIRED))
     if not row["enqueued"]:
         assert row["status"] in WAITING
         assert row["due_at"] is not None
@@ -201,6 +208,7 @@ def test_every_statement_that_changes_a_status_is_tried_above() -> None:
     counts = {module.stem: len(CHANGE.findall(module.read_text())) for module in modules}
     assert {name: count for name, count in counts.items() if count} == {
         "claims": 1,
+        "expiry": 1,
         "record": 1,
         "record_and_claim": 1,
         "schedule": 2,

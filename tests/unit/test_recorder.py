@@ -36,7 +36,7 @@ class Statements:
         self.endings: dict[int, Event] = {}
         self.find_fails = False
 
-    async def record(self, _: Any, outcomes: Sequence[Outcome], *, closed: Sequence[UUID]) -> set[AttemptKey]:
+    async def record(self, _: Any, outcomes: Sequence[Outcome], *, closed: Sequence[UUID]) -> dict[AttemptKey, Event]:
         numbers = [outcome.task_id.int for outcome in outcomes]
         self.batches.append(numbers)
         if any(outcome.task_id.int in self.bad and outcome.ending is Event.SUCCEED for outcome in outcomes):
@@ -45,7 +45,7 @@ class Statements:
         self.endings |= {outcome.task_id.int: outcome.ending for outcome in taken}
         if len(taken) == len(outcomes):
             self.forgotten += closed
-        return {(outcome.task_id, outcome.attempt) for outcome in taken}
+        return {(outcome.task_id, outcome.attempt): outcome.ending for outcome in taken}
 
     async def find_running(self, _: Any, outcomes: Sequence[Outcome]) -> set[AttemptKey]:
         if self.find_fails:
