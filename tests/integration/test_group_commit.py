@@ -13,13 +13,8 @@ from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.outages import StatementRefused
 from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
 from aftercommit.runtime.notifier import Notifier
-from aftercommit.server.submission.group_commit import (
-    LARGEST_GROUP_BYTES,
-    STATEMENTS_AT_ONCE,
-    GroupCommit,
-    QueueLimits,
-    SubmissionDropped,
-)
+from aftercommit.server.submission.group_commit import STATEMENTS_AT_ONCE, GroupCommit
+from aftercommit.server.submission.submission_queue import LARGEST_GROUP_BYTES, QueueLimits, SubmissionDropped
 from tests.integration.service import Service
 
 LIMITS = QueueLimits(max_tasks=1_000, max_bytes=1_000_000, wait_seconds=30)

@@ -15,7 +15,8 @@ from aftercommit.db.outages import StatementRefused
 from aftercommit.db.submit import Eager, NewTask, Submission
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.submission import group_commit
-from aftercommit.server.submission.group_commit import GroupCommit, QueueLimits
+from aftercommit.server.submission.group_commit import GroupCommit
+from aftercommit.server.submission.submission_queue import QueueLimits
 
 LIMITS = QueueLimits(max_tasks=1_000, max_bytes=1_000_000, wait_seconds=30)
 

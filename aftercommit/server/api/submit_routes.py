@@ -16,9 +16,9 @@ from aftercommit.server.api.dependencies import Dependencies
 from aftercommit.server.api.direct_routes import Endpoint
 from aftercommit.server.api.problems import SUBMIT_ERRORS, invalid, responses
 from aftercommit.server.api.schemas import KEY_PATTERN, BatchIn, ListedTaskOut, TaskOut, TasksOut
-from aftercommit.server.submission.group_commit import SubmissionDropped
 from aftercommit.server.submission.request_hash import request_hash
 from aftercommit.server.submission.results import Created, Replayed, SubmittedTask
+from aftercommit.server.submission.submission_queue import SubmissionDropped
 from aftercommit.server.submission.submitter import TasksRefused
 from aftercommit.server.submission.task_input import TaskIn
 

@@ -16,7 +16,8 @@ from aftercommit.db.database import Connect, Database
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.summary import summarise
 from aftercommit.server.relay.eager_relay import EagerRelay
-from aftercommit.server.submission.group_commit import GroupCommit, QueueLimits
+from aftercommit.server.submission.group_commit import GroupCommit
+from aftercommit.server.submission.submission_queue import QueueLimits
 from aftercommit.server.submission.submitter import Submitter
 
 log = structlog.get_logger(__name__)

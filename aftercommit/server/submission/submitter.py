@@ -13,8 +13,9 @@ from aftercommit.db import idempotency, tasks
 from aftercommit.db.database import Database
 from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
 from aftercommit.db.tasks import TaskRow
-from aftercommit.server.submission.group_commit import CallerGone, GroupCommit
+from aftercommit.server.submission.group_commit import GroupCommit
 from aftercommit.server.submission.results import Created, Replayed, SubmittedTask
+from aftercommit.server.submission.submission_queue import CallerGone
 from aftercommit.server.submission.task_input import TaskIn
 
 _TRIES: Final = 2
