@@ -13,6 +13,10 @@ OVERDUE: Final = "Overdue"
 SUSPICIOUS: Final = (LOST_AGAIN, OVERDUE, "ProcessDied", "ProcessStuck")
 """After these errors a task may be what takes its workers down: its next attempt has a process of its own."""
 
+CANCELLED: Final = "Cancelled"
+EXPIRED: Final = "Expired"
+"""The types of error of tasks that ended without having failed."""
+
 LONGEST_MESSAGE: Final = 4_000
 LONGEST_TRACEBACK: Final = 16_000
 

@@ -14,6 +14,8 @@ class CancelReason(StrEnum):
 
     SHUTDOWN = "shutdown"
     LEASE_LOST = "lease_lost"
+    REQUESTED = "requested"
+    EXPIRED = "expired"
 
 
 Ending = Literal[Event.SUCCEED, Event.RETRY, Event.FAIL, Event.RELEASE, Event.SNOOZE, Event.STOP, Event.CUT]

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
-from aftercommit.core import states
+from aftercommit.core import failures, states
 from aftercommit.core.states import Event, Status
 from aftercommit.db.database import Fetch
 
@@ -18,7 +18,7 @@ def _expire(since: str) -> str:
     UPDATE aftercommit.tasks t
     SET status = '{Status.EXPIRED}', finished_at = now(), enqueued = true, due_at = NULL,
         error = json_build_object(
-            'type', 'Expired', 'message', 'its deadline passed before it was started', 'traceback', NULL
+            'type', '{failures.EXPIRED}', 'message', 'its deadline passed while it waited', 'traceback', NULL
         )
     FROM over WHERE t.id = over.id
     RETURNING t.id
@@ -38,3 +38,17 @@ async def expire(fetch: Fetch, *, limit: int, within: timedelta | None = None) -
     """
     arguments = (limit, states.SOURCES[Event.EXPIRE])
     return len(await (fetch(_EXPIRE_ALL, *arguments) if within is None else fetch(_EXPIRE, *arguments, within)))
+
+
+# What has expired already and was not ended runs, or is locked elsewhere.
+_NEXT: Final = """
+    SELECT extract(epoch FROM min(expires_at) - now())::float8 AS seconds
+    FROM aftercommit.tasks WHERE finished_at IS NULL AND expires_at > now()
+"""
+
+
+async def seconds_until_next(fetch: Fetch) -> float | None:
+    """How long until the next deadline passes, None if there is none. Served by ``tasks_expiring``."""
+    (row,) = await fetch(_NEXT)
+    seconds: float | None = row["seconds"]
+    return seconds

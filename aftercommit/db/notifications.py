@@ -11,6 +11,9 @@ OUTBOX_CHANNEL: Final = "aftercommit_outbox"
 DUE_CHANNEL: Final = "aftercommit_due"
 """Something was committed that falls due soon."""
 
+CANCEL_CHANNEL: Final = "aftercommit_cancel"
+"""Running tasks were marked, to be cancelled by their workers."""
+
 _NOTIFY: Final = "SELECT pg_notify(channel, '') FROM unnest($1::text[]) AS channel"
 _PROBE: Final = "SELECT 1"
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 from uuid import UUID
 
+from aftercommit.core import failures
 from aftercommit.core.features import Feature
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.states import Event, Status, target
@@ -22,10 +23,13 @@ STILL_RUNS: Final = f"CASE WHEN t.status = '{Status.RUNNING}' THEN t.attempt = o
 
 NOT_CANCELLING: Final = f"t.features & {Feature.CANCELLING:d} = 0"
 
-CANCELLED: Final = """json_build_object(
-    'type', 'Cancelled', 'message', coalesce(t.cancel_reason, 'cancelled on request'), 'traceback', NULL
-)"""
-"""The error of a cancelled task."""
+
+def cancelled_error(reason: str) -> str:
+    """The error of a cancelled task; ``reason`` is an SQL expression."""
+    return f"""json_build_object(
+        'type', '{failures.CANCELLED}', 'message', coalesce({reason}, 'cancelled on request'), 'traceback', NULL
+    )"""
+
 
 _SENT: Final = outbox.insert(
     f"recorded WHERE enqueued AND status IN ('{Status.RETRYING}', '{Status.QUEUED}', '{Status.FAILED}')",
@@ -43,7 +47,7 @@ _JUDGED: Final = f"""
     SELECT o.id, o.attempt, o.worker, o.result, o.reason, t.ctid AS place,
         CASE WHEN {NOT_CANCELLING} THEN o.event ELSE '{Event.STOP}' END AS event,
         CASE WHEN {NOT_CANCELLING} THEN o.status ELSE '{Status.CANCELLED}' END AS status,
-        CASE WHEN {NOT_CANCELLING} THEN o.error ELSE {CANCELLED} END AS error,
+        CASE WHEN {NOT_CANCELLING} THEN o.error ELSE {cancelled_error("t.cancel_reason")} END AS error,
         CASE WHEN {NOT_CANCELLING} THEN o.wait_seconds END AS wait_seconds,
         o.by_broker
     FROM {_OUTCOMES} JOIN aftercommit.tasks t ON t.id = o.id

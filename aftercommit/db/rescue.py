@@ -8,6 +8,7 @@ from uuid import UUID
 from aftercommit.core.failures import SUSPICIOUS, WORKER_LOST
 from aftercommit.core.states import Status
 from aftercommit.db.database import Fetch
+from aftercommit.db.record import NOT_CANCELLING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,7 @@ class LostTask:
     """A running task that its worker will not end.
 
     ``allowed`` is its max_retries as that worker resolved it; None when the worker's row is gone, so nobody knows.
+    ``expired``: its deadline has passed.
     ``lost_before``: an earlier attempt was lost with its worker. ``suspect``: this attempt ran in a process of its own.
     """
 
@@ -26,6 +28,7 @@ class LostTask:
     attempt: int
     charged: int
     allowed: int | None
+    expired: bool
     lost_before: bool
     suspect: bool
 
@@ -45,6 +48,7 @@ def _find(condition: str, join: str) -> str:
         SELECT t.id, c.id AS claim_id, t.worker, t.type, t.queue, t.attempt, t.attempt - t.uncharged AS charged,
             coalesce(t.max_retries, ({_of_handler("max_retries")})::int, w.max_retries)
                 AS allowed,
+            coalesce(t.expires_at <= now(), false) AS expired,
             coalesce(t.error ->> 'type' IN {SUSPICIOUS}, false) AS suspect,
             EXISTS (
                 SELECT FROM aftercommit.attempts a WHERE a.task_id = t.id AND a.error ->> 'type' = '{WORKER_LOST}'
@@ -64,8 +68,9 @@ _LOST: Final = _find("(w.lease_until IS NULL OR w.lease_until <= now())", "LEFT"
 _OVERDUE: Final = _find(
     f"""
     w.lease_until > now() AND c.claimed_at < now() - $3::float8 * interval '1 second'
-    AND t.started_at < now() - interval '1 second' * ($3::float8
-        + coalesce(t.timeout_seconds, ({_of_handler("timeout_seconds")})::float8, w.timeout_seconds))
+    AND {NOT_CANCELLING} AND (t.expires_at < now() - $3::float8 * interval '1 second'
+        OR t.started_at < now() - interval '1 second' * ($3::float8
+            + coalesce(t.timeout_seconds, ({_of_handler("timeout_seconds")})::float8, w.timeout_seconds)))
     """,
     "",
 )
@@ -96,7 +101,8 @@ async def lock_lost(fetch: Fetch, *, passing_over: Sequence[UUID], limit: int) -
 async def lock_overdue(
     fetch: Fetch, *, grace_seconds: float, passing_over: Sequence[UUID], limit: int
 ) -> list[LostTask]:
-    """The same for tasks that still run ``grace_seconds`` past their timeout under a living worker."""
+    """The same for tasks that still run ``grace_seconds`` past their timeout or deadline under a living worker; not for
+    those that are to be cancelled, whose code must have stopped first."""
     rows = await fetch(_OVERDUE, passing_over, limit, grace_seconds)
     return [LostTask(**row) for row in rows]
 

@@ -6,21 +6,37 @@ from uuid import UUID
 from aftercommit.core import states
 from aftercommit.core.features import Feature
 from aftercommit.core.states import Event, Status
-from aftercommit.db import outbox
+from aftercommit.db import outbox, tasks
 from aftercommit.db.database import Fetch
+from aftercommit.db.record import cancelled_error
+from aftercommit.db.tasks import TaskRow
 
+_RUNS: Final = f"t.status = '{Status.RUNNING}'"
+
+# One statement for both, so that it does not matter when a worker claims or records the task. A task that runs keeps
+# its claim's columns as they are: the update touches no index.
 _CANCEL: Final = f"""
-    UPDATE aftercommit.tasks
-    SET status = '{Status.CANCELLED}', finished_at = now(), enqueued = true, due_at = NULL,
-        error = json_build_object('type', 'Cancelled', 'message', 'cancelled on request', 'traceback', NULL)
-    WHERE id = $1 AND status = ANY($2::text[])
-    RETURNING id
+    UPDATE aftercommit.tasks t
+    SET status = CASE WHEN {_RUNS} THEN t.status ELSE '{Status.CANCELLED}' END,
+        features = CASE WHEN {_RUNS} THEN t.features | {Feature.CANCELLING:d} ELSE t.features END,
+        cancel_reason = coalesce(t.cancel_reason, $2::text),
+        error = CASE WHEN {_RUNS} THEN t.error ELSE {cancelled_error("$2::text")} END,
+        finished_at = CASE WHEN {_RUNS} THEN NULL ELSE now() END,
+        enqueued = true, due_at = NULL
+    WHERE t.id = $1 AND (t.status = ANY($3::text[]) OR {_RUNS})
+    RETURNING {", ".join(tasks.columns())}
 """
 
 
-async def cancel(fetch: Fetch, task_id: UUID) -> bool:
-    """Cancel a waiting task; whether it was one. Its message, if there is one, dies at the claim."""
-    return bool(await fetch(_CANCEL, task_id, states.SOURCES[Event.CANCEL]))
+async def cancel(fetch: Fetch, task_id: UUID, *, reason: str | None = None) -> TaskRow | None:
+    """Cancel a task that waits, and mark one that runs: it is cancelled once its code has stopped, and until then it
+    can have no other outcome. The task as it is then; None when it is final, or there is none.
+
+    The message of a waiting task, if there is one, dies at the claim. The first reason that is given stays. Locks the
+    row by primary key.
+    """
+    rows = await fetch(_CANCEL, task_id, reason, states.SOURCES[Event.CANCEL])
+    return tasks.parsed(rows[0]) if rows else None
 
 
 _RESUBMIT: Final = f"""
@@ -63,6 +79,7 @@ _COMPLETE: Final = f"""
         SET status = CASE WHEN $4::json IS NULL THEN '{Status.SUCCEEDED}' ELSE '{Status.FAILED}' END,
             result = $3::json, error = $4::json, finished_at = now(), due_at = NULL,
             enqueued = true, dispatch = greatest(dispatch, 1), features = features & ~{Feature.CANCELLING:d},
+            cancel_reason = NULL,
             result_expires_at = CASE WHEN $4::json IS NULL THEN now() + result_ttl_seconds * interval '1 second' END
         WHERE id = $1 AND status = ANY($2::text[])
         RETURNING id, queue, priority, dispatch, error

@@ -1,4 +1,4 @@
-"""Wakes relays and scheduler after commits, off the path of what committed.
+"""Wakes relays, scheduler and workers after commits, off the path of what committed.
 
 A NOTIFY inside each transaction would take a lock of the whole cluster at its commit. A lost one costs a polling
 interval, nothing more.
@@ -32,6 +32,10 @@ class Notifier:
     def due(self) -> None:
         """Something falls due before the scheduler may look again."""
         self._send(notifications.DUE_CHANNEL)
+
+    def cancels(self) -> None:
+        """Running tasks are to be cancelled by their workers."""
+        self._send(notifications.CANCEL_CHANNEL)
 
     def _send(self, channel: str) -> None:
         self._channels.add(channel)

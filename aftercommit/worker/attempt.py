@@ -19,7 +19,18 @@ class AttemptClock:
     of the cost.
     """
 
-    __slots__ = ("_began", "_context", "_loop", "_runner", "_stopped", "_strikes_at", "_timer", "started_at", "struck")
+    __slots__ = (
+        "_began",
+        "_context",
+        "_loop",
+        "_runner",
+        "_seconds",
+        "_stopped",
+        "_strikes_at",
+        "_timer",
+        "started_at",
+        "struck",
+    )
 
     def __init__(self, started_at: datetime) -> None:
         self.started_at = started_at
@@ -30,6 +41,7 @@ class AttemptClock:
         self._timer: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[Any] | None = None
         self._strikes_at = 0.0
+        self._seconds = 0.0
         self._context: Context | None = None
 
     @property
@@ -48,6 +60,7 @@ class AttemptClock:
     def arm(self, seconds: float, context: Context | None) -> None:
         """Cancel the current task in ``seconds``. That moment and the context's deadline move when the clock stops."""
         self._context = context
+        self._seconds = seconds
         self._runner = asyncio.current_task()
         self._strikes_at = self._loop.time() + seconds
         self._timer = self._loop.call_at(self._strikes_at, self._strike)
@@ -66,9 +79,15 @@ class AttemptClock:
         cancelled_only_here = self._runner.uncancel() == 0
         return isinstance(error, TimeoutError) or (isinstance(error, asyncio.CancelledError) and cancelled_only_here)
 
+    def tell_cancelled(self) -> None:
+        """Let the handler know that it is to stop, where it looks."""
+        if self._context is not None:
+            self._context.cancelled = True
+
     def _strike(self) -> None:
         self._timer = None
         self.struck = True
+        self.tell_cancelled()
         if self._runner is not None:
             self._runner.cancel()
 
@@ -92,7 +111,13 @@ class AttemptClock:
         self._began += seconds
         self.started_at += timedelta(seconds=seconds)
         if self._context is not None:
-            self._context.deadline += timedelta(seconds=seconds)
+            self._context.deadline = deadline(self.started_at, self._seconds, self._context.expires_at)
+
+
+def deadline(started_at: datetime, timeout_seconds: float, expires_at: datetime | None) -> datetime:
+    """When an attempt is cut: at its timeout, or at its task's deadline if that comes first."""
+    times_out_at = started_at + timedelta(seconds=timeout_seconds)
+    return times_out_at if expires_at is None else min(times_out_at, expires_at)
 
 
 class Attempt:
@@ -103,7 +128,18 @@ class Attempt:
     transaction recorded it.
     """
 
-    __slots__ = ("begun", "cancel_reason", "cleans_up", "clock", "ended", "recorded", "runner", "task", "thread")
+    __slots__ = (
+        "_expiry",
+        "begun",
+        "cancel_reason",
+        "cleans_up",
+        "clock",
+        "ended",
+        "recorded",
+        "runner",
+        "task",
+        "thread",
+    )
 
     def __init__(self, task: ClaimedTask) -> None:
         self.task = task
@@ -115,6 +151,26 @@ class Attempt:
         self.cleans_up = False
         self.ended = False
         self.recorded = False
+        self._expiry: asyncio.TimerHandle | None = None
+
+    def expires_in(self) -> float | None:
+        """Seconds from now to the deadline of a task that was just claimed; None when it has none.
+
+        Counted from the claim, since both moments are Postgres's: this machine's clock may be wrong.
+        """
+        if self.task.expires_at is None:
+            return None
+        return (self.task.expires_at - self.task.started_at).total_seconds()
+
+    def expire_in(self, seconds: float) -> None:
+        """Cancel the attempt in ``seconds``, unless it has ended. That moment moves for nothing."""
+        self._expiry = asyncio.get_running_loop().call_later(seconds, self.cancel, CancelReason.EXPIRED)
+
+    def end(self) -> None:
+        """The outcome is decided."""
+        self.ended = True
+        if self._expiry is not None:
+            self._expiry.cancel()
 
     def begin(self) -> None:
         """The handler begins now. The time since the claim, in which other attempts had their turn, does not count."""
@@ -122,10 +178,18 @@ class Attempt:
         self.clock.restart()
 
     def cancel(self, reason: CancelReason) -> None:
-        """Cancel the attempt, once: a second cancel would interrupt the handler as it cleans up."""
+        """Cancel the attempt, once: a second cancel would interrupt the handler as it cleans up.
+
+        A thread that is to stop on request is only asked to: the attempt lasts until it has returned, and no timeout
+        ends it before.
+        """
         if self.cancel_reason is not None or self.ended or self.runner is None:
             return
         self.cancel_reason = reason
+        self.clock.tell_cancelled()
+        if reason is CancelReason.REQUESTED and self.thread is not None and not self.thread.done():
+            self.clock.disarm()
+            return
         if reason is CancelReason.SHUTDOWN:
             # The rest of the shutdown time bounds it from now on.
             self.clock.disarm()

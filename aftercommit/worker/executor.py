@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from datetime import timedelta
 from typing import Any, Final, NoReturn
 
 import structlog
@@ -13,7 +12,7 @@ from aftercommit.core.outcomes import Outcome
 from aftercommit.core.settings import Settings
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.worker import outcome_policy
-from aftercommit.worker.attempt import Attempt
+from aftercommit.worker.attempt import Attempt, deadline
 from aftercommit.worker.handler_threads import HandlerThreads, ThreadsExhausted
 from aftercommit.worker.handler_transaction import HandlerTransaction, HandlerTransactions
 from aftercommit.worker.outcome_policy import RetryPolicy
@@ -66,7 +65,8 @@ class Executor:
                 return await self._run_in_process(self._processes, known, attempt)
             outcome = outcome_policy.succeeded(attempt.task, await self._run_here(known, attempt, transaction))
             if transaction is not None and transaction.ready:
-                # When the task was given away the outcome goes on to the recorder, where it is refused again, and told.
+                # When the task was given away, or is to be cancelled, the outcome goes on to the recorder: there it is
+                # refused again and told, or the cancel is recorded.
                 attempt.recorded = await transaction.commit(outcome)
         except BaseException as error:  # a handler's SystemExit must not end the worker
             if _is_torn_down(attempt, error):
@@ -172,7 +172,8 @@ def _context(task: ClaimedTask, seconds: float, handler: Handler, transaction: H
         attempt=task.attempt,
         tags=tuple(task.tags),
         created_at=task.created_at,
-        deadline=task.started_at + timedelta(seconds=seconds),
+        deadline=deadline(task.started_at, seconds, task.expires_at),
+        expires_at=task.expires_at,
         logger=log.bind(task_id=str(task.id), type=task.type, queue=task.queue, attempt=task.attempt),
         transaction=transaction.open if handler.is_async else _no_transaction,
     )

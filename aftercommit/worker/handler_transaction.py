@@ -82,7 +82,8 @@ class HandlerTransaction:
         self.ready = True
 
     async def commit(self, outcome: Outcome) -> bool:
-        """Record ``outcome`` and commit everything; False, and nothing kept, when the task was given away meanwhile.
+        """Record ``outcome`` and commit everything; False, and nothing kept, when the task was given away meanwhile or
+        is to be cancelled.
 
         Raises what the database raises. Whether the commit took effect is then settled by the fence: the failure
         that the caller records next is refused if it did. Raises Fail when the handler ended the transaction itself.

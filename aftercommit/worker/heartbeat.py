@@ -47,6 +47,7 @@ class Heartbeat:
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
+        self._gives_back = True
         self._ended = asyncio.Event()
         # In this context, so that the thread's log lines carry the same fields.
         run = functools.partial(contextvars.copy_context().run, self._run)
@@ -60,8 +61,10 @@ class Heartbeat:
         await first_of(self._changed, stopping)
         self._changed.clear()
 
-    async def close(self) -> None:
-        """Give the lease back. The worker must not run anything any more."""
+    async def close(self, *, give_back: bool = True) -> None:
+        """Give the lease back. The worker must not run anything any more: with something that still runs, and must not
+        be taken for stopped before this process has ended, the lease is left to lapse."""
+        self._gives_back = give_back
         self._stopping.set()
         # The thread is not joined in another one: there may be none left.
         await first_of(self._ended, timeout_seconds=self._settings.worker_lease_seconds)
@@ -87,7 +90,8 @@ class Heartbeat:
             self._tell(name)
             await self._renew_until_lost(connection, name, asked_at)
             if self._stopping.is_set():
-                await self._give_back(connection, name)
+                if self._gives_back:
+                    await self._give_back(connection, name)
             else:
                 log.warning("lease_lost", worker=name)
                 self._tell(None)

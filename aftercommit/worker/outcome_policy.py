@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from aftercommit import Fail, Retry
 from aftercommit.core import failures
-from aftercommit.core.outcomes import CancelReason, Outcome
+from aftercommit.core.outcomes import CancelReason, Ending, Outcome
 from aftercommit.core.retries import plan_delay
 from aftercommit.core.states import Event
 from aftercommit.db.claims import ClaimedTask
@@ -30,12 +30,15 @@ def cancelled(task: ClaimedTask, reason: CancelReason) -> Outcome:
             return released(task, "the worker stopped before the attempt could finish")
         case CancelReason.LEASE_LOST:
             return released(task, "the worker lost its lease")
+        case CancelReason.REQUESTED:
+            return _ended(task, Event.STOP, failures.dump(failures.CANCELLED, "cancelled on request"))
+        case CancelReason.EXPIRED:
+            return _ended(task, Event.CUT, failures.dump(failures.EXPIRED, "its deadline passed while it ran"))
 
 
 def released(task: ClaimedTask, reason: str) -> Outcome:
     """The attempt was cut short through no fault of the task: it is not charged."""
-    error = failures.dump("Released", reason)
-    return Outcome(task_id=task.id, attempt=task.attempt, worker=task.worker, ending=Event.RELEASE, error=error)
+    return _ended(task, Event.RELEASE, failures.dump("Released", reason))
 
 
 def failed(task: ClaimedTask, error: BaseException, *, policy: RetryPolicy, max_retries: int | None) -> Outcome:
@@ -67,6 +70,10 @@ def unstorable(task: ClaimedTask, refusal: str) -> Outcome:
     """The outcome of an attempt whose own outcome Postgres refused for its values."""
     error = failures.dump("Unstorable", f"Postgres refused the outcome: {refusal}")
     return _end(task, error, reason="the outcome could not be stored")
+
+
+def _ended(task: ClaimedTask, ending: Ending, error: str) -> Outcome:
+    return Outcome(task_id=task.id, attempt=task.attempt, worker=task.worker, ending=ending, error=error)
 
 
 def _end(task: ClaimedTask, error: str, *, reason: str) -> Outcome:

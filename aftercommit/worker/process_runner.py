@@ -66,8 +66,9 @@ class ProcessRunner:
         process = self._context.Process(
             target=_serve, args=(theirs, self._settings, task, self._run_attempt), daemon=True
         )
+        starting = asyncio.ensure_future(asyncio.to_thread(process.start))
         try:
-            await asyncio.to_thread(process.start)
+            await asyncio.shield(starting)
             theirs.close()
             async with asyncio.timeout(timeout_seconds + GRACE_SECONDS):
                 outcome: tuple[Outcome, bool] = await _receive(ours)
@@ -81,6 +82,8 @@ class ProcessRunner:
         finally:
             # Closing our end of the pipe tells the process to end; most have ended already.
             ours.close()
+            if not starting.done():  # cancelled meanwhile: what does not exist yet cannot be killed
+                await asyncio.wait([starting])
             if process.pid is not None:
                 process.kill()
                 await asyncio.to_thread(process.join, 1)

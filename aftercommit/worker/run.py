@@ -16,6 +16,7 @@ from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import first_of
 from aftercommit.runtime.role import run_role
 from aftercommit.runtime.summary import summarise
+from aftercommit.worker.cancel_watcher import CancelWatcher
 from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.claimer import Claimer
 from aftercommit.worker.executor import Executor
@@ -105,6 +106,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         until_drained.create_task(notifier.run(drained))
         until_drained.create_task(start_times.run(drained))
         until_drained.create_task(slots.watch(heartbeat, drained))
+        until_drained.create_task(CancelWatcher(connect(), slots).run(drained))
         until_drained.create_task(
             summarise(tell, statistics.outcomes, seconds=settings.log_summary_seconds, stopping=stopping)
         )
@@ -116,7 +118,9 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         await slots.drain(settings.worker_shutdown_seconds)
         await recorder.drain(settings.worker_lease_seconds)
         drained.set()
-    await heartbeat.close()
+    if still_cancelling := slots.cancelling:
+        log.warning("cancelled_tasks_left", count=still_cancelling)
+    await heartbeat.close(give_back=not still_cancelling)
     await fetcher.close()
     await transactions.close()
     threads.close()

@@ -40,6 +40,16 @@ class Slots:
         self._tells_starts = log.is_enabled_for(logging.DEBUG)
 
     @property
+    def uncancelled(self) -> list[Attempt]:
+        """The attempts that run and have no reason to end yet."""
+        return [attempt for attempt in self._attempts if attempt.cancel_reason is None and not attempt.ended]
+
+    @property
+    def cancelling(self) -> int:
+        """How many attempts were to be cancelled on request, and have not stopped."""
+        return sum(each.cancel_reason is CancelReason.REQUESTED and not each.ended for each in self._attempts)
+
+    @property
     def taken(self) -> int:
         return len(self._attempts)
 
@@ -48,11 +58,17 @@ class Slots:
         return self.count - len(self._attempts)
 
     def start(self, task: ClaimedTask, *, still_ours: bool = True) -> None:
-        """Run a claimed task. One that is not ``still_ours``, since the lease was lost meanwhile, is released."""
+        """Run a claimed task. One that is not ``still_ours``, since the lease was lost meanwhile, is released, and one
+        that was claimed again after its deadline is cut."""
         attempt = Attempt(task)
         if not still_ours:
             self._end(attempt, outcome_policy.cancelled(task, CancelReason.LEASE_LOST))
             return
+        if (seconds := attempt.expires_in()) is not None:
+            if seconds <= 0:
+                self._end(attempt, outcome_policy.cancelled(task, CancelReason.EXPIRED))
+                return
+            attempt.expire_in(seconds)
         if self._tells_starts:
             log.debug("task_started", task_id=task.id, type=task.type, queue=task.queue, attempt=task.attempt)
         self._attempts.add(attempt)
@@ -74,6 +90,8 @@ class Slots:
         They may finish. Async handlers are cancelled when CLEANUP_PART of the time is left, and may clean up; threads
         and processes, which hear of no cancel, have the whole time. What runs even then is released, and an attempt
         that only waits for its start is released at once. None of this is charged.
+
+        What was to be cancelled on request and runs even then gets no outcome here: ``cancelling`` tells of it.
         """
         self._cancel(attempt for attempt in self._attempts if not attempt.begun)
         await self._wait(seconds * (1 - CLEANUP_PART))
@@ -81,7 +99,8 @@ class Slots:
         await self._wait(seconds * CLEANUP_PART)
         self._cancel(self._attempts)
         for attempt in self._attempts:
-            self._end(attempt, outcome_policy.cancelled(attempt.task, CancelReason.SHUTDOWN))
+            if attempt.cancel_reason is not CancelReason.REQUESTED:
+                self._end(attempt, outcome_policy.cancelled(attempt.task, CancelReason.SHUTDOWN))
 
     async def _run(self, attempt: Attempt) -> None:
         self._end(attempt, await self._executor.run(attempt))
@@ -90,7 +109,7 @@ class Slots:
         """The first outcome of an attempt counts: one that was given up may still return."""
         if attempt.ended:
             return
-        attempt.ended = True
+        attempt.end()
         self._recorder.add(Ended(attempt.task, outcome, attempt.recorded))
         if attempt.begun:
             self._statistics.ended(attempt.task, attempt.clock.elapsed_seconds)

@@ -189,7 +189,9 @@ BOUNDARIES: Final = {
     "worker-between-effect-and-record": Boundary(*_RECORD, before_some, 2, 10),
     "worker-while-recording": Boundary(*_RECORD, under_way, 2, 10),
     # Outcomes are recorded by statements that commit by themselves, but for those of context.transaction().
-    "worker-between-record-and-commit": Boundary(*_RECORD, before_commit, 2, 6),
+    "worker-between-record-and-commit": Boundary(
+        "worker", "aftercommit.db.record", None, "record_own", before_commit, 2, 6
+    ),
     "worker-after-record": Boundary(*_RECORD, after_commit, 2, 10),
     # A busy worker records successes with its next claim.
     "worker-before-record-and-claim": Boundary(*_RECORD_AND_CLAIM, before, 2, 10),

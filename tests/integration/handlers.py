@@ -251,3 +251,29 @@ async def late_transaction(write: bool, context: Context) -> str:
         if write:
             session.add(Effect(task_id=context.task_id))
     return "done"
+
+
+@task("test.sleep_then_write")
+async def sleep_then_write(seconds: float, context: Context) -> None:
+    await asyncio.sleep(seconds)
+    async with context.transaction() as session:
+        await session.execute(text("INSERT INTO effects VALUES (:id)"), {"id": context.task_id})
+
+
+@task("test.await_cancel")
+def await_cancel(seconds: float, context: Context) -> str:
+    """A thread that looks whether it is cancelled, and then needs so long to stop."""
+    while not context.cancelled:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    return "stopped"
+
+
+@task("test.swallow")
+async def swallow(seconds: float) -> str:
+    """Goes on for so long after it was cancelled, as if nothing had happened."""
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        await asyncio.sleep(seconds)
+    return "went on"

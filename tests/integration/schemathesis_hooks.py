@@ -5,11 +5,15 @@ import re
 from typing import Any
 
 import schemathesis
+from pydantic import TypeAdapter, ValidationError
 
 from aftercommit.server.api.schemas import KEY_PATTERN
+from aftercommit.server.submission.task_input import DelaySeconds, Moment
 
 HEADER = "Idempotency-Key"
 _numbers = itertools.count()
+_moment: TypeAdapter[Any] = TypeAdapter(Moment)
+_delay: TypeAdapter[Any] = TypeAdapter(DelaySeconds, config={"strict": True})
 
 
 @schemathesis.hook
@@ -17,3 +21,30 @@ def before_call(context: schemathesis.HookContext, case: Any, kwargs: dict[str, 
     """Make each good key a new one: that a key stands for its first request is no part of a request's schema."""
     if re.fullmatch(KEY_PATTERN, str((case.headers or {}).get(HEADER, ""))):
         case.headers[HEADER] = f"key-{next(_numbers)}"
+    if isinstance(case.body, dict):
+        tasks = case.body.get("tasks")
+        for task in [case.body, *(tasks if isinstance(tasks, list) else [])]:
+            if isinstance(task, dict):
+                _put_deadline_last(task)
+
+
+def _put_deadline_last(task: dict[str, Any]) -> None:
+    """Give a task that has a deadline time to start before it: that its start and its deadline fit each other, and the
+    present, is no part of a request's schema. What does not fit the schema stays as it is."""
+    if task.get("expires_at") is None and task.get("expires_in_seconds") is None:
+        return
+    for name, kind, value in (
+        ("expires_at", _moment, "9999-12-31T00:00:00Z"),
+        ("run_at", _moment, "2001-01-01T00:00:00Z"),
+        ("delay_seconds", _delay, 0),
+    ):
+        if task.get(name) is not None and _fits(kind, task[name]):
+            task[name] = value
+
+
+def _fits(kind: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        kind.validate_python(value)
+    except ValidationError:
+        return False
+    return True

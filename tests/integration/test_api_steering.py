@@ -108,18 +108,64 @@ async def test_wait_is_refused_when_its_seconds_are_out_of_bounds(service: Servi
 async def test_cancel_ends_the_task_when_it_waits(service: Service, state: str) -> None:
     api = await service.api()
     task_id = await submit_in(service, api, state)
+    before = await api.get(task_id)
     if state in ("scheduled", "queued", "retrying"):
-        status, task = await api.call("POST", f"/v1/tasks/{task_id}/cancel")
-        assert (status, task["status"], task["due_at"]) == (200, "cancelled", None)
-        assert task["error"]["type"] == "Cancelled"
-        assert task["finished_at"] is not None
+        status, task = await api.call("POST", f"/v1/tasks/{task_id}/cancel", {"reason": "no longer wanted"})
+        assert (status, task["status"], task["due_at"], task["cancelling"]) == (200, "cancelled", None, False)
+        assert task["error"] == {"type": "Cancelled", "message": "no longer wanted", "traceback": None}
+        assert (task["cancel_reason"], task["finished_at"] is not None) == ("no longer wanted", True)
+    elif state == "running":
+        status, task = await api.call("POST", f"/v1/tasks/{task_id}/cancel", {"reason": "no longer wanted"})
+        assert (status, task) == (202, before | {"cancelling": True, "cancel_reason": "no longer wanted"})
+        # Nobody runs it here. A second cancel changes nothing, and waits no longer than it may.
+        again = await api.call("POST", f"/v1/tasks/{task_id}/cancel?wait=0.1", {"reason": "another"})
+        assert again == (202, task)
+    elif state == "cancelled":
+        assert await api.call("POST", f"/v1/tasks/{task_id}/cancel") == (200, before)
     else:
-        before = await api.get(task_id)
         problem = await api.refusal("POST", f"/v1/tasks/{task_id}/cancel")
         assert (problem["status"], problem["code"]) == (409, "wrong-state")
-        assert f"is {state}; only a task that is scheduled, queued or retrying can be cancelled" in problem["detail"]
+        assert "only a task that is scheduled, queued, retrying or running can be cancelled" in problem["detail"]
         assert await api.get(task_id) == before
     assert await outbox(service) == []
+
+
+async def test_cancel_is_refused_when_its_request_does_not_fit(service: Service) -> None:
+    api = await service.api()
+    task_id = await submit_in(service, api, "running")
+    before = await api.get(task_id)
+    bodies: list[tuple[Any, str]] = [
+        ({"reason": "x" * 501}, "#/reason"),
+        ({"reason": 7}, "#/reason"),
+        ({"reason": "\x00"}, "#/reason"),
+        ({"why": "x"}, "#/why"),
+        ([], "#"),
+    ]
+    for body, pointer in bodies:
+        problem = await api.refusal("POST", f"/v1/tasks/{task_id}/cancel", body)
+        assert (problem["status"], problem["errors"][0]["pointer"]) == (422, pointer), body
+    assert (await api.refusal("POST", f"/v1/tasks/{task_id}/cancel?wait=61"))["errors"][0]["pointer"] == "wait"
+    assert (await api.refusal("POST", f"/v1/tasks/{uuid4()}/cancel"))["code"] == "task-not-found"
+    assert await api.get(task_id) == before
+
+
+async def test_cancelling_task_is_completed_by_hand_and_runs_again_unmarked(service: Service) -> None:
+    api = await service.api()
+    task_id = await submit_in(service, api, "running")
+    assert (await api.call("POST", f"/v1/tasks/{task_id}/cancel", {"reason": "too slow"}))[0] == 202
+    status, task = await api.call("POST", f"/v1/tasks/{task_id}/complete", {"result": 1})
+    assert (status, task["status"], task["cancelling"], task["cancel_reason"]) == (200, "succeeded", False, None)
+    status, task = await api.call("POST", f"/v1/tasks/{task_id}/retry")
+    assert (status, task["status"], task["cancelling"]) == (200, "queued", False)
+
+
+async def test_retry_drops_a_deadline_that_has_passed(service: Service) -> None:
+    api = await service.api()
+    for moment, kept in (("now() - interval '1 second'", False), ("now() + interval '1 hour'", True)):
+        task_id = await submit_in(service, api, "expired")
+        await service.query(f"UPDATE aftercommit.tasks SET expires_at = {moment} WHERE id = '{task_id}'")
+        status, task = await api.call("POST", f"/v1/tasks/{task_id}/retry")
+        assert (status, task["expires_at"] is not None) == (200, kept)
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -22,6 +22,7 @@ from aftercommit.core.states import Event, Status
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import (
     broker_loss,
+    cancels,
     claims,
     eager_rows,
     expiry,
@@ -165,6 +166,7 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"tasks_expiring"},
     ),
     "expiry.expire, all": (lambda fetch: expiry.expire(fetch, limit=1000), {"tasks_expiring"}),
+    "expiry.seconds_until_next": (expiry.seconds_until_next, {"tasks_expiring"}),
     "record.record_own": (lambda fetch: record.record_own(fetch, OUTCOMES[0]), {"tasks_pkey"}),
     "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),
     "idempotency.prune": (lambda fetch: idempotency.prune(fetch, limit=10), {"idempotency_keys_by_age"}),
@@ -232,6 +234,10 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
             worker="w",
             claim_id=IDS[1],
         ),
+        {"tasks_pkey"},
+    ),
+    "cancels.find_marked": (
+        lambda fetch: cancels.find_marked(fetch, [(task_id, 1, "worker") for task_id in IDS]),
         {"tasks_pkey"},
     ),
     "outcomes.record": (

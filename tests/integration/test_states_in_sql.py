@@ -95,7 +95,8 @@ MOVES: Final[dict[str, Move]] = {
     "record a snooze": Move(recording(Event.SNOOZE, error=ERROR, delay=Delay(7, False)), Event.SNOOZE),
     "record that a cancelled one stopped": Move(recording(Event.STOP, error=ERROR), Event.STOP),
     "record that one was cut": Move(recording(Event.CUT, error=ERROR), Event.CUT),
-    "cancel": Move(steering.cancel, Event.CANCEL),
+    # One that runs is only marked.
+    "cancel": Move(lambda fetch, task_id: steering.cancel(fetch, task_id, reason="no longer wanted"), Event.CANCEL),
     "complete as a success": Move(completing(result="1"), Event.COMPLETE),
     "complete as a failure": Move(completing(error=ERROR), Event.COMPLETE, failed=True),
     "resubmit": Move(steering.resubmit, Event.RESUBMIT),
@@ -134,6 +135,26 @@ async def test_statement_draws_the_design_s_arrow_or_none(name: str, service: Se
             else:
                 assert after == before, source
                 assert await service.query("SELECT id FROM aftercommit.outbox_rows") == [], source
+
+
+@pytest.mark.parametrize("name", [name for name in MOVES if name.startswith("record ")])
+async def test_task_that_was_to_be_cancelled_is_whatever_its_outcome(name: str, service: Service) -> None:
+    async with DatabaseConnection(service.settings, application="test") as connection:
+        task_id = await the_only_task(service, Status.RUNNING, worker=WORKER)
+        await steering.cancel(connection.fetch, task_id, reason="no longer wanted")
+        assert not await record.record_own(connection.fetch, a_success(task_id))
+        if "beside a claim" in name:  # it leaves such a task to the recorder's own statement
+            await MOVES[name].run(connection.fetch, task_id)
+            assert (await row_of(service))["status"] == Status.RUNNING
+            return
+        assert await MOVES[name].run(connection.fetch, task_id) == {(task_id, 1): Event.STOP}
+        check_kept_invariants(await row_of(service))
+        (row,) = await service.query(
+            "SELECT t.status, t.features, t.result, t.error ->> 'message' AS message, a.outcome"
+            " FROM aftercommit.tasks t JOIN aftercommit.attempts a ON a.task_id = t.id"
+        )
+        assert tuple(row) == (Status.CANCELLED, 0, None, "no longer wanted", Status.CANCELLED)
+        assert await service.query("SELECT id FROM aftercommit.outbox_rows") == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -70,14 +71,24 @@ async def test_payload_that_cannot_be_read_fails_its_own_task_for_good(payload: 
     assert "InvalidPayload: the payload of test" in (outcome.reason or "")
 
 
+ENDINGS = {
+    CancelReason.SHUTDOWN: Event.RELEASE,
+    CancelReason.LEASE_LOST: Event.RELEASE,
+    CancelReason.REQUESTED: Event.STOP,
+    CancelReason.EXPIRED: Event.CUT,
+}
+
+
 @pytest.mark.parametrize("reason", CancelReason)
 @pytest.mark.parametrize("then", [asyncio.CancelledError(), RuntimeError("cleaning up failed"), Fail("never")])
-async def test_cancelled_attempt_that_does_not_return_is_released(reason: CancelReason, then: BaseException) -> None:
+async def test_cancelled_attempt_that_does_not_return_ends_as_its_reason_says(
+    reason: CancelReason, then: BaseException
+) -> None:
     begun = Begun(then=then)
     attempt, running = started(executor_of(begun.handler()))
     await begun.begun.wait()
     attempt.cancel(reason)
-    assert (await running).ending is Event.RELEASE
+    assert (await running).ending is ENDINGS[reason]
 
 
 async def test_cancelled_attempt_that_returns_has_succeeded() -> None:
@@ -106,6 +117,15 @@ async def test_timeout_does_not_interrupt_a_handler_that_cleans_up_at_shutdown()
     attempt.cancel(CancelReason.SHUTDOWN)
     await running
     assert (begun.cancels, begun.cleaned) == (1, True)
+
+
+async def test_timeout_cancels_a_handler_again_that_goes_on_after_a_cancel_on_request() -> None:
+    begun = Begun(cleanup_seconds=60, then=asyncio.CancelledError())
+    attempt, running = started(executor_of(begun.handler()), timeout_seconds=0.1)
+    await begun.begun.wait()
+    attempt.cancel(CancelReason.REQUESTED)
+    assert (await running).ending is Event.STOP
+    assert (begun.cancels, begun.cleaned) == (2, False)
 
 
 async def test_cancel_that_the_handler_raises_itself_is_its_failure() -> None:
@@ -150,6 +170,62 @@ async def test_sync_call_that_waits_for_a_thread_never_begins_after_its_timeout(
     # A later call shows that the thread has gone through what waited.
     await started(executor, payload='{"number": 3}', timeout_seconds=5)[1]
     assert calls == [1, 3]
+
+
+async def test_thread_is_asked_to_stop_and_no_timeout_ends_its_attempt_before_it_has_returned() -> None:
+    begun, release, seen = threading.Event(), threading.Event(), []
+
+    @task("test")
+    def function(context: Context) -> str:
+        begun.set()
+        while not context.cancelled:
+            release.wait(0.01)
+        seen.append(context.cancelled)
+        release.wait(10)
+        return "in vain"
+
+    attempt, running = started(executor_of(function), timeout_seconds=0.2)
+    await asyncio.to_thread(begun.wait, 10)
+    attempt.cancel(CancelReason.REQUESTED)
+    await asyncio.wait([running], timeout=0.5)  # longer than the timeout
+    assert not running.done()
+    release.set()
+    # It is the record's to make a cancel of this.
+    assert (await running).result == '"in vain"'
+    assert seen == [True]
+
+
+async def test_thread_sees_that_its_timeout_has_struck() -> None:
+    seen = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @task("test")
+    def function(context: Context) -> None:
+        while not context.cancelled:
+            time.sleep(0.01)
+        loop.call_soon_threadsafe(seen.set)
+
+    _, running = started(executor_of(function), timeout_seconds=0.1)
+    assert (await running).reason == "TimedOut: test did not end within 0.1 s"
+    async with asyncio.timeout(10):
+        await seen.wait()
+
+
+@pytest.mark.parametrize(("expires_in", "seconds"), [(None, 30), (100, 30), (20, 20)])
+async def test_context_tells_the_nearer_of_timeout_and_deadline(expires_in: float | None, seconds: float) -> None:
+    seen: list[Any] = []
+
+    @task("test")
+    async def function(context: Context) -> None:
+        with attempt.clock.stopped():
+            await asyncio.sleep(0.01)
+        seen.extend([context.expires_at, context.deadline - NOW])
+
+    expires_at = None if expires_in is None else NOW + timedelta(seconds=expires_in)
+    attempt, running = started(executor_of(function), timeout_seconds=30, expires_at=expires_at)
+    await running
+    assert seen[0] == expires_at
+    assert timedelta(seconds=seconds) <= seen[1] <= timedelta(seconds=seconds + (0 if seconds == 20 else 5))
 
 
 async def test_clock_that_stands_moves_the_timeout_and_the_deadline() -> None:

@@ -70,6 +70,7 @@ def test_errors_that_may_come_are_listed(document: dict[str, Any]) -> None:
         "422",
         "503",
     }
+    assert listed["POST /v1/tasks/{task_id}/cancel"] == {"200", "202"} | listed["POST /v1/tasks/{task_id}/complete"]
     assert listed["GET /healthz"] == {"204"}
 
 

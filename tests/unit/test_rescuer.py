@@ -22,6 +22,7 @@ def a_lost_task(**changes: Any) -> LostTask:
         "attempt": 1,
         "charged": 1,
         "allowed": 3,
+        "expired": False,
         "lost_before": False,
         "suspect": False,
     }
@@ -39,6 +40,8 @@ def a_lost_task(**changes: Any) -> LostTask:
         ({"charged": 4, "allowed": None}, LOST, Event.RELEASE, "WorkerLost", False),
         ({"lost_before": True}, OVERDUE, Event.RETRY, "Overdue", True),
         ({"charged": 4}, OVERDUE, Event.FAIL, "Overdue", True),
+        ({"expired": True}, LOST, Event.CUT, "Expired", False),
+        ({"expired": True, "charged": 4}, OVERDUE, Event.CUT, "Expired", False),
     ],
     ids=[
         "first loss",
@@ -49,6 +52,8 @@ def a_lost_task(**changes: Any) -> LostTask:
         "lost with a worker that nobody knows",
         "overdue",
         "overdue, last attempt",
+        "lost, deadline passed",
+        "overdue, deadline passed",
     ],
 )
 def test_what_becomes_of_a_task_that_its_worker_will_not_end(

@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from aftercommit import Handler, task
+from aftercommit.core.outcomes import CancelReason
 from aftercommit.core.settings import Settings
 from aftercommit.core.states import Event
 from aftercommit.db.database import DatabaseConnection
@@ -17,7 +19,7 @@ from aftercommit.worker.recorder import Ended, Recorder
 from aftercommit.worker.registry import Handlers
 from aftercommit.worker.slots import Slots
 from aftercommit.worker.statistics import Statistics
-from tests.factories import a_claimed_task, an_executor
+from tests.factories import NOW, a_claimed_task, an_executor
 
 
 class Outcomes(Recorder):
@@ -121,6 +123,43 @@ async def test_slot_stays_taken_while_its_thread_runs_whatever_is_cancelled() ->
     async with asyncio.timeout(10):
         await ground.work.wait()
     assert ground.slots.taken == 0
+
+
+async def test_attempt_is_cut_at_its_deadline_and_one_that_was_claimed_again_after_it_never_begins() -> None:
+    ground = Ground(sleep)
+    ground.start(expires_at=NOW)
+    assert (ground.slots.taken, ground.outcomes.endings) == (0, [Event.CUT])
+    ground.start(expires_at=NOW + timedelta(seconds=0.2))
+    assert ground.slots.taken == 1
+    async with asyncio.timeout(10):
+        while ground.slots.taken:
+            await asyncio.sleep(0.01)
+    assert ground.outcomes.endings == [Event.CUT, Event.CUT]
+
+
+async def test_task_that_is_cancelling_has_no_outcome_while_its_thread_runs_not_even_at_shutdown() -> None:
+    """Its worker's lease must lapse before anybody else ends it."""
+    begun, release = threading.Event(), threading.Event()
+
+    @task("test")
+    def function() -> None:
+        begun.set()
+        release.wait(30)
+
+    ground = Ground(function)
+    ground.start()
+    await asyncio.to_thread(begun.wait, 10)
+    (attempt,) = ground.slots.uncancelled
+    attempt.cancel(CancelReason.REQUESTED)
+    assert ground.slots.uncancelled == []
+    await ground.slots.drain(0.1)
+    assert (ground.outcomes.endings, ground.slots.cancelling) == ([], 1)
+    release.set()
+    async with asyncio.timeout(10):
+        while ground.slots.taken:
+            await asyncio.sleep(0.01)
+    assert ground.slots.cancelling == 0
+    assert len(ground.outcomes.endings) == 1
 
 
 async def test_handler_may_clean_up_for_the_rest_of_the_shutdown_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from aftercommit.server.api.outage_log import OutageLog
 from aftercommit.server.api.problems import Problem
 from aftercommit.server.api.queue_overview import QueueOverview
 from aftercommit.server.api.readiness import Readiness
-from aftercommit.server.api.schemas import BatchIn, CompletionIn, RequeueIn, RescheduleIn
+from aftercommit.server.api.schemas import BatchIn, CancelIn, CompletionIn, RequeueIn, RescheduleIn
 from aftercommit.server.api.shared_answer import SharedAnswer
 from aftercommit.server.submission.service import submission
 from aftercommit.server.submission.task_input import TaskIn
@@ -114,7 +114,10 @@ def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
         _, own = models_json_schema(
-            [(model, "validation") for model in (TaskIn, BatchIn, CompletionIn, RescheduleIn, RequeueIn, Problem)],
+            [
+                (model, "validation")
+                for model in (TaskIn, BatchIn, CancelIn, CompletionIn, RescheduleIn, RequeueIn, Problem)
+            ],
             ref_template="#/components/schemas/{model}",
         )
         schemas = document["components"]["schemas"]

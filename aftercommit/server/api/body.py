@@ -26,10 +26,13 @@ _HOLDS_OBJECTS: Final = ("tasks", "error")
 """The fields of requests that hold objects with known fields."""
 
 
-def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
-    """A dependency that gives the request's body as ``model``. Raises like ``read_json`` and ``validated``."""
+def json_body(model: type[M], *, required: bool = True) -> Callable[[Request], Awaitable[M]]:
+    """A dependency that gives the request's body as ``model``; where it is not ``required``, no body stands for an
+    empty object. Raises like ``read_json`` and ``validated``."""
 
     async def read(request: Request) -> M:
+        if not required and not await _receive(request):
+            return validated(model, {})
         return validated(model, await read_json(request))
 
     return read
@@ -102,7 +105,7 @@ def parse(body: bytes, content_type: str) -> Any:
         raise MalformedRequest(f"The body is not JSON: {error}") from None
 
 
-def documented(model: type[BaseModel]) -> dict[str, Any]:
+def documented(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """The ``openapi_extra`` of a route that takes ``model``; ``aftercommit.server.api.app`` adds the schema itself."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from aftercommit.core.features import Feature
 from aftercommit.core.queues import Priority
 from aftercommit.core.states import Status
 from aftercommit.server.submission.task_input import (
@@ -24,6 +25,7 @@ from aftercommit.server.submission.task_input import (
 
 LARGEST_BATCH: Final = 10_000
 LONGEST_WAIT_SECONDS: Final = 60
+LONGEST_REASON: Final = 500
 CURSOR_PATTERN: Final = r"^[0-9a-f]{32}$"
 INCLUDE_PATTERN: Final = r"^(payload|result|error)(,(payload|result|error))*$"
 KEY_PATTERN: Final = r"^[!-~]{1,200}$"
@@ -65,6 +67,14 @@ class CompletionIn(Input):
     @property
     def failure(self) -> ErrorIn | None:
         return self.error if "error" in self.model_fields_set else None
+
+
+class CancelIn(Input):
+    """Why a task is to be cancelled."""
+
+    reason: Annotated[str, Field(max_length=LONGEST_REASON)] | None = Field(
+        default=None, description="Kept with the task", examples=["the customer withdrew the order"]
+    )
 
 
 class RescheduleIn(Input):
@@ -114,6 +124,10 @@ class ErrorOut(Output):
     traceback: str | None = None
 
 
+def _is_cancelling(features: int) -> bool:
+    return bool(features & Feature.CANCELLING)
+
+
 class ListedTaskOut(Output):
     """A task as it stands now. What was not asked for, or has no room in the answer, is left out."""
 
@@ -134,6 +148,11 @@ class ListedTaskOut(Output):
     created_at: datetime
     queued_at: datetime = Field(description="When it was last sent out")
     due_at: datetime | None = Field(description="When a scheduled task is sent out; a retry's earliest start")
+    expires_at: datetime | None = Field(description="Its deadline")
+    cancelling: Annotated[bool, BeforeValidator(_is_cancelling)] = Field(
+        validation_alias="features", description="It runs, and is cancelled once its code has stopped"
+    )
+    cancel_reason: str | None = Field(description="Why it is to be cancelled, or was")
     first_started_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -161,7 +180,10 @@ class TaskPage(Output):
 
 class AttemptOut(Output):
     attempt: int = Field(examples=[1])
-    outcome: str = Field(description="running, succeeded, retried, failed, released or completed", examples=["retried"])
+    outcome: str = Field(
+        description="one of running, succeeded, retried, failed, released, snoozed, cancelled, expired, completed",
+        examples=["retried"],
+    )
     worker: str | None = Field(examples=["host-1-4711-0d9f4c5b"])
     started_at: datetime | None
     finished_at: datetime | None

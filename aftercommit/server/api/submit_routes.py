@@ -139,7 +139,8 @@ def _moment(created_at: datetime) -> str:
 
 
 _UNSTARTED: Final = (
-    '"attempt":0,"worker":null,"result":null,"error":null,"first_started_at":null,"started_at":null,"finished_at":null'
+    '"attempt":0,"worker":null,"result":null,"error":null,"first_started_at":null,"started_at":null,"finished_at":null,'
+    '"cancelling":false,"cancel_reason":null'
 )
 _SENT_OUT: Final = f'"status":"{Status.QUEUED}","dispatch":1,"due_at":null,{_UNSTARTED}'
 
@@ -152,11 +153,13 @@ def _render_new(task: NewTask, created_at: datetime) -> str:
         state = f'"status":"{Status.SCHEDULED}","dispatch":0,"due_at":"{_moment(due_at)}",{_UNSTARTED}'
     # Types, queues, priorities and tags are made of characters that JSON takes as they are.
     tags = '["' + '","'.join(task.tags) + '"]' if task.tags else "[]"
+    expires_at = task.expiry(created_at)
+    expiry = "null" if expires_at is None else f'"{_moment(expires_at)}"'
     return (
         f'{{"id":"{task.id}","type":"{task.type}","queue":"{task.queue}","priority":"{task.priority}",'
         f'"payload":{task.payload},"tags":{tags},"max_retries":{_number(task.max_retries)},'
         f'"timeout_seconds":{_number(task.timeout_seconds)},"created_at":"{moment}","queued_at":"{moment}",'
-        f"{state}}}"
+        f'"expires_at":{expiry},{state}}}'
     )
 
 

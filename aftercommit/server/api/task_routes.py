@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from aftercommit.core import failures, json_text
 from aftercommit.core.errors import FieldError, TaskNotFound, WrongState
-from aftercommit.core.states import FINAL, SOURCES, WAITING, Event, Status
+from aftercommit.core.states import FINAL, SOURCES, UNFINISHED, Event, Status
 from aftercommit.db import listing, schedule, steering, tasks
 from aftercommit.db.listing import TaskFilter
 from aftercommit.db.tasks import BULKY
@@ -17,6 +17,7 @@ from aftercommit.server.api.problems import BODY_ERRORS, TASK_ERRORS, invalid, r
 from aftercommit.server.api.schemas import (
     AttemptOut,
     AttemptsOut,
+    CancelIn,
     CompletionIn,
     ListedTaskOut,
     RescheduleIn,
@@ -27,6 +28,10 @@ from aftercommit.server.api.schemas import (
 )
 
 router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+
+_STOPPING: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"model": TaskOut, "description": "It runs, and is cancelled once its code has stopped"}
+}
 
 
 @router.get("", response_model=TaskPage, responses=responses())
@@ -86,11 +91,39 @@ def _latest_attempt(task: TaskOut, recorded: list[AttemptOut]) -> list[AttemptOu
     ]
 
 
-@router.post("/{task_id:uuid}/cancel", responses=responses(*TASK_ERRORS))
-async def cancel_task(task_id: UUID, dependencies: Injected) -> TaskOut:
-    """Cancel a task that waits. One that runs is not stopped: 409."""
-    done = await steering.cancel(dependencies.database.fetch, task_id)
-    return await _changed(dependencies, task_id, done, verb="cancelled", allowed=WAITING)
+@router.post(
+    "/{task_id:uuid}/cancel",
+    responses=_STOPPING | responses(*TASK_ERRORS, *BODY_ERRORS),
+    openapi_extra=documented(CancelIn, required=False),
+)
+async def cancel_task(
+    task_id: UUID,
+    wanted: Annotated[CancelIn, Depends(json_body(CancelIn, required=False))],
+    query: Annotated[WaitQuery, Query()],
+    dependencies: Injected,
+    response: Response,
+) -> TaskOut:
+    """Cancel a task that waits: 200. One that runs is stopped: 202, it cannot succeed any more; with ``wait``, 200 as
+    soon as it is final."""
+    row = await steering.cancel(dependencies.database.fetch, task_id, reason=wanted.reason)
+    if row is None:
+        return await _cancelled_before(dependencies, task_id)
+    task = TaskOut.model_validate(row)
+    if task.status not in FINAL:
+        dependencies.notifier.cancels()
+        if query.wait:
+            await dependencies.waiters.wait(task_id, query.wait)
+            task = await _get(dependencies, task_id)
+    response.status_code = 200 if task.status in FINAL else 202
+    return task
+
+
+async def _cancelled_before(dependencies: Dependencies, task_id: UUID) -> TaskOut:
+    """A client that lost the first answer asks again."""
+    task = await _get(dependencies, task_id)
+    if task.status is not Status.CANCELLED:
+        raise _wrong_state(task, verb="cancelled", allowed=UNFINISHED)
+    return task
 
 
 @router.post("/{task_id:uuid}/run-now", responses=responses(*TASK_ERRORS))
@@ -138,8 +171,7 @@ async def complete_task(
         reason = f"recorded by hand: {failure.type}: {failure.message}"
     done = await steering.complete(dependencies.database.fetch, task_id, result=result, error=error, reason=reason)
     dependencies.notifier.outbox()
-    allowed = tuple(status for status in Status if status not in FINAL)
-    return await _changed(dependencies, task_id, done, verb="completed", allowed=allowed)
+    return await _changed(dependencies, task_id, done, verb="completed", allowed=UNFINISHED)
 
 
 def _result_text(result: Any, dependencies: Dependencies) -> str:
@@ -155,8 +187,12 @@ async def _changed(
 ) -> TaskOut:
     task = await _get(dependencies, task_id)
     if not done:
-        raise WrongState(f"Task {task_id} is {task.status}; only a task that is {_either(allowed)} can be {verb}.")
+        raise _wrong_state(task, verb=verb, allowed=allowed)
     return task
+
+
+def _wrong_state(task: TaskOut, *, verb: str, allowed: tuple[Status, ...]) -> WrongState:
+    return WrongState(f"Task {task.id} is {task.status}; only a task that is {_either(allowed)} can be {verb}.")
 
 
 def _either(statuses: tuple[Status, ...]) -> str:

@@ -9,7 +9,7 @@ process say nothing about it.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from aftercommit.core.states import Event
 from aftercommit.db import leases, record, rescue
 from aftercommit.db.database import Database, Fetch
 from aftercommit.db.outages import StatementRefused
+from aftercommit.db.record import AttemptKey
 from aftercommit.db.rescue import LostTask
 from aftercommit.runtime.notifier import Notifier
 
@@ -90,13 +91,13 @@ class Rescuer:
     async def _rescue(self) -> float:
         async with self._database.transaction() as fetch:
             ended = await self._lock(fetch)
-            taken = await record.record(fetch, ended) if ended else set()
+            taken = await record.record(fetch, ended) if ended else {}
             await rescue.drop_empty_claims(fetch)
             await leases.prune(fetch)
         if taken:
             self._notifier.outbox()
         found = {task.id: task for task in self._locked}
-        self._report([outcome for outcome in ended if (outcome.task_id, outcome.attempt) in taken], found)
+        self._report(taken, found)
         full = len(ended) >= self._limit
         self._limit = BATCH
         return 0 if full else self._interval_seconds
@@ -138,22 +139,28 @@ class Rescuer:
         return list(self._refused_at)
 
     @staticmethod
-    def _report(rescued: Sequence[Outcome], found: dict[UUID, LostTask]) -> None:
-        for outcome in rescued:
-            task = found[outcome.task_id]
+    def _report(rescued: Mapping[AttemptKey, Event], found: Mapping[UUID, LostTask]) -> None:
+        for (task_id, attempt), ending in rescued.items():
+            task = found[task_id]
             log.warning(
                 "task_rescued",
                 task_id=str(task.id),
                 type=task.type,
                 queue=task.queue,
-                attempt=task.attempt,
+                attempt=attempt,
                 worker=task.worker,
-                ending=outcome.ending,
+                ending=ending,
             )
 
 
 def decide(task: LostTask, what: str) -> Outcome:
-    """A retry at once, a release when the attempt is not to be charged, or the end when the attempts are used up."""
+    """A retry at once, a release when the attempt is not to be charged, or the end when the attempts are used up or the
+    deadline has passed."""
+    if task.expired:
+        error = failures.dump(failures.EXPIRED, f"its deadline has passed; {what}")
+        return Outcome(
+            task_id=task.id, attempt=task.attempt, worker=task.worker, ending=Event.CUT, error=error, reason=what
+        )
     kind = _kind(task, what)
     ending, reason = _ending(task, what, charged=kind is not failures.LOST_AGAIN or task.suspect)
     return Outcome(

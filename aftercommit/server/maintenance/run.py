@@ -16,6 +16,7 @@ from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import poll
 from aftercommit.runtime.role import run_role
 from aftercommit.server.maintenance import task_pruner
+from aftercommit.server.maintenance.expirer import Expirer
 from aftercommit.server.maintenance.idempotency_key_pruner import IdempotencyKeyPruner
 from aftercommit.server.maintenance.loss_detector import LossDetector
 from aftercommit.server.maintenance.reconciler import Reconciler
@@ -83,10 +84,13 @@ def _services(
         queue_type=settings.rabbitmq_queue_type,
         work_queues=settings.work_queues,
     )
+    expirer = Expirer(database)
     topology_keeper = TopologyKeeper(Declarer(broker, settings), interval_seconds=settings.topology_interval_seconds)
     return {
         "topology": topology_keeper.run_once,
         "rescue": rescuer.run_once,
+        "expire": expirer.run_once,
+        "sweep_expired": expirer.sweep,
         "detect_loss": loss_detector.run_once,
         "reconcile": Reconciler(database, notifier, Inspector(broker), settings).run_once,
         "prune_keys": IdempotencyKeyPruner(database, interval_seconds=settings.prune_interval_seconds).run_once,

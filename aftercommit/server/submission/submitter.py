@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from uuid_utils.compat import uuid7
@@ -13,6 +14,7 @@ from aftercommit.db import idempotency, tasks
 from aftercommit.db.database import Database
 from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
 from aftercommit.db.tasks import TaskRow
+from aftercommit.server.submission.deadlines import deadline_flaw
 from aftercommit.server.submission.group_commit import GroupCommit
 from aftercommit.server.submission.results import Created, Replayed, SubmittedTask
 from aftercommit.server.submission.submission_queue import CallerGone
@@ -73,6 +75,7 @@ class Submitter:
         queues, most_bytes = self._settings.queues, self._settings.api_max_payload_bytes
         flaws: list[TaskFlaw] = []
         new = []
+        now = datetime.now(UTC)
         payload_bytes = 0
         for index, task in enumerate(wanted):
             payload = json_text.dump(task.payload)
@@ -83,6 +86,8 @@ class Submitter:
                 flaws.append(TaskFlaw(index, "payload", f"has {size} bytes; API_MAX_PAYLOAD_BYTES allows {most_bytes}"))
             if queue not in queues:
                 flaws.append(TaskFlaw(index, "queue", f"{queue!r} is not one of QUEUES: {', '.join(queues)}"))
+            if (flaw := deadline_flaw(task, now)) is not None:
+                flaws.append(TaskFlaw(index, *flaw))
             new.append(
                 NewTask(
                     id=uuid7(),
@@ -95,6 +100,8 @@ class Submitter:
                     tags=tuple(dict.fromkeys(task.tags)),
                     run_at=task.run_at,
                     delay=task.delay,
+                    expires_at=task.expires_at,
+                    expires_in=task.expires_in,
                 )
             )
         if flaws:

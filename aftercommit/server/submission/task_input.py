@@ -62,6 +62,12 @@ RUN_AT_GIVEN: Final[JsonDict] = {"required": ["run_at"], "properties": {"run_at"
 DELAY_GIVEN: Final[JsonDict] = {"required": ["delay_seconds"], "properties": {"delay_seconds": {"type": "number"}}}
 """For the JSON schema of what has both fields and takes one of them."""
 
+EXPIRES_AT_GIVEN: Final[JsonDict] = {"required": ["expires_at"], "properties": {"expires_at": {"type": "string"}}}
+EXPIRES_IN_GIVEN: Final[JsonDict] = {
+    "required": ["expires_in_seconds"],
+    "properties": {"expires_in_seconds": {"type": "number"}},
+}
+
 
 class Input(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -72,7 +78,7 @@ class TaskIn(Input):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "not": {"allOf": [RUN_AT_GIVEN, DELAY_GIVEN]},
+            "not": {"anyOf": [{"allOf": [RUN_AT_GIVEN, DELAY_GIVEN]}, {"allOf": [EXPIRES_AT_GIVEN, EXPIRES_IN_GIVEN]}]},
             "examples": [
                 {
                     "type": "http.request",
@@ -102,11 +108,28 @@ class TaskIn(Input):
     tags: list[Tag] = Field(default=[], max_length=20)
     run_at: Moment | None = Field(default=None, description="Not before; a moment that has passed: at once")
     delay_seconds: DelaySeconds | None = Field(default=None, description="Not before so long from now")
+    expires_at: Moment | None = Field(
+        default=None, description="Its deadline: it is expired unless it has ended by then. After run_at, and not past"
+    )
+    expires_in_seconds: Annotated[float, Field(gt=0, le=LONGEST_DELAY_SECONDS)] | None = Field(
+        default=None, description="Its deadline, so long from now"
+    )
 
     @field_validator("delay_seconds")
     @classmethod
     def _one_time(cls, value: float | None, info: ValidationInfo) -> float | None:
         return one_time(value, info)
+
+    @field_validator("expires_in_seconds")
+    @classmethod
+    def _one_deadline(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("expires_at") is not None:
+            raise ValueError("stands beside expires_at: give one of them")
+        return value
+
+    @property
+    def expires_in(self) -> timedelta | None:
+        return None if self.expires_in_seconds is None else timedelta(seconds=self.expires_in_seconds)
 
     @property
     def delay(self) -> timedelta | None:
