@@ -111,7 +111,7 @@ class TaskIn(Input):
     expires_at: Moment | None = Field(
         default=None, description="Its deadline: it is expired unless it has ended by then. After run_at, and not past"
     )
-    expires_in_seconds: Annotated[float, Field(gt=0, le=LONGEST_DELAY_SECONDS)] | None = Field(
+    expires_in_seconds: Annotated[float, Field(ge=0.001, le=LONGEST_DELAY_SECONDS)] | None = Field(
         default=None, description="Its deadline, so long from now"
     )
 
