@@ -15,19 +15,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from aftercommit.context import Context
-    from aftercommit.errors import Fail, InvalidPayload, Retry
+    from aftercommit.errors import Fail, InvalidPayload, Retry, Snooze
     from aftercommit.handler import Handler, task
+    from aftercommit.retry_delays import Backoff, Delays
 
 __version__ = "0.1.0"
 
-__all__ = ["Context", "Fail", "Handler", "InvalidPayload", "Retry", "task"]
+__all__ = ["Backoff", "Context", "Delays", "Fail", "Handler", "InvalidPayload", "Retry", "Snooze", "task"]
 
 _HOMES: Final = {
+    "Backoff": "aftercommit.retry_delays",
     "Context": "aftercommit.context",
+    "Delays": "aftercommit.retry_delays",
     "Fail": "aftercommit.errors",
     "Handler": "aftercommit.handler",
     "InvalidPayload": "aftercommit.errors",
     "Retry": "aftercommit.errors",
+    "Snooze": "aftercommit.errors",
     "task": "aftercommit.handler",
 }
 

@@ -4,11 +4,17 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+
+
+LONGEST_MESSAGE: Final = 500
+
+
+def _to_nobody(fraction: float | None, message: str | None) -> None: ...
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -47,3 +53,20 @@ class Context:
     """
     expires_at: datetime | None = None
     cancelled: bool = False
+
+    report_progress: "Callable[[float | None, str | None], None]" = _to_nobody
+    """What ``progress`` calls; by default nothing becomes of it."""
+
+    def progress(self, fraction: float | None, message: str | None = None) -> None:
+        """Tell how far the attempt is: ``fraction`` from 0 to 1, None where nobody knows, and what it is at.
+
+        From async code, from threads and from isolated processes, as often as you like: a call returns at once, and the
+        latest one is written about twice a second. ``message`` is cut at 500 characters. Raises ValueError.
+        """
+        if fraction is not None and (
+            isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 <= fraction <= 1
+        ):
+            raise ValueError(f"fraction is {fraction!r}: give a number from 0 to 1, or None")
+        if message is not None and not isinstance(message, str):
+            raise ValueError(f"message is {message!r}: give a text, or None")
+        self.report_progress(fraction, message[:LONGEST_MESSAGE] if message is not None else None)

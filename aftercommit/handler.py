@@ -10,17 +10,21 @@ from pydantic.errors import PydanticSchemaGenerationError
 from typing_extensions import TypedDict  # pydantic reads typing's own only from Python 3.12 on
 
 from aftercommit.context import Context
-from aftercommit.errors import InvalidPayload
+from aftercommit.errors import InvalidPayload, Retry
+from aftercommit.retry_delays import Backoff, Delays
 
 TYPE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,199}$"
 LONGEST_TIMEOUT_SECONDS: Final = 604_800
 """A week."""
 
+Exceptions = tuple[type[BaseException], ...]
+
 
 class Handler:
     """A decorated function. It can still be called as before, in tests for instance.
 
-    ``timeout_seconds`` and ``max_retries`` are None where the settings decide; a task's own option wins over both.
+    ``timeout_seconds``, ``max_retries`` and ``retry``, its delays, are None where the settings decide; a task's own
+    option wins over both.
     """
 
     def __init__(
@@ -31,12 +35,18 @@ class Handler:
         timeout_seconds: float | None,
         max_retries: int | None,
         isolated: bool,
+        retry: Delays | Backoff | None = None,
+        retry_on: Exceptions | None = None,
+        fail_on: Exceptions = (),
     ) -> None:
         self.function = function
         self.type = type
         self.timeout_seconds = timeout_seconds
         self.max_retries = max_retries
         self.isolated = isolated
+        self.retry = retry
+        self.retry_on = retry_on
+        self.fail_on = fail_on
         self.is_async = inspect.iscoroutinefunction(function)
         self._context_parameter, self._payload = _read_signature(function, type)
 
@@ -49,6 +59,12 @@ class Handler:
     @property
     def takes_context(self) -> bool:
         return self._context_parameter is not None
+
+    def gives_up_on(self, error: BaseException) -> bool:
+        """Whether ``error``, raised by the function, fails the task for good by ``fail_on`` and ``retry_on``."""
+        if isinstance(error, self.fail_on):
+            return True
+        return self.retry_on is not None and not isinstance(error, (*self.retry_on, Retry))
 
     def arguments(self, payload: dict[str, Any], context: Context | None) -> dict[str, Any]:
         """The keyword arguments of a call. ``context`` is left out where the handler takes none.
@@ -66,7 +82,14 @@ class Handler:
 
 
 def task(
-    type: str, *, timeout_seconds: float | None = None, max_retries: int | None = None, isolated: bool = False
+    type: str,
+    *,
+    timeout_seconds: float | None = None,
+    max_retries: int | None = None,
+    isolated: bool = False,
+    retry: Delays | Backoff | None = None,
+    retry_on: Exceptions | None = None,
+    fail_on: Exceptions = (),
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Make an async or a sync function the handler of ``type``.
 
@@ -74,6 +97,9 @@ def task(
     context instead. What it returns must be JSON and becomes the task's result. ``isolated`` runs each attempt in a
     process of its own, which is killed when it does not end at its timeout: for code that may crash, hang or eat
     memory, at the price of some tens of milliseconds.
+
+    ``retry`` says how long retries wait. An exception of ``fail_on`` fails the task at once; with ``retry_on`` every
+    exception does that is in neither it nor a Retry. A timeout is a TimeoutError.
 
     Raises ValueError or TypeError at import for options or a signature that cannot work.
     """
@@ -85,11 +111,31 @@ def task(
         )
     if max_retries is not None and max_retries < 0:
         raise ValueError(f"max_retries of {type} is {max_retries!r}: give a whole number from 0 on")
+    if retry is not None and not isinstance(retry, (Delays, Backoff)):
+        raise TypeError(f"retry of {type} is {retry!r}: give Delays(…) or Backoff(…)")
+    _check_exceptions(f"retry_on of {type}", retry_on or ())
+    _check_exceptions(f"fail_on of {type}", fail_on)
 
     def decorate(function: Callable[..., Any]) -> Handler:
-        return Handler(function, type=type, timeout_seconds=timeout_seconds, max_retries=max_retries, isolated=isolated)
+        return Handler(
+            function,
+            type=type,
+            timeout_seconds=timeout_seconds,
+            max_retries=max_retries,
+            isolated=isolated,
+            retry=retry,
+            retry_on=retry_on,
+            fail_on=fail_on,
+        )
 
     return decorate
+
+
+def _check_exceptions(name: str, kinds: object) -> None:
+    if not isinstance(kinds, tuple) or not all(
+        isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
+    ):
+        raise TypeError(f"{name} is {kinds!r}: give a tuple of exception classes")
 
 
 def _read_signature(function: Callable[..., Any], type: str) -> tuple[str | None, TypeAdapter[Any]]:

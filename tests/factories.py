@@ -13,6 +13,7 @@ from aftercommit.db.database import DatabaseConnection
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.handler_threads import HandlerThreads
 from aftercommit.worker.handler_transaction import HandlerTransactions
+from aftercommit.worker.process_runner import TellProgress
 from aftercommit.worker.registry import Handlers
 from aftercommit.worker.start_times import StartTimes
 
@@ -66,14 +67,25 @@ def a_claimed_task(**changes: Any) -> ClaimedTask:
 
 
 def an_executor(
-    handlers: Handlers, *, settings: Settings | None = None, threads: HandlerThreads | None = None
+    handlers: Handlers,
+    *,
+    settings: Settings | None = None,
+    threads: HandlerThreads | None = None,
+    tell_progress: TellProgress | None = None,
 ) -> Executor:
     """One that nobody gave a database: for handlers that open no transaction."""
     settings = settings or Settings(_env_file=None)
     start_times = StartTimes(DatabaseConnection(settings, application="test"))
     transactions = HandlerTransactions(settings, application="test", size=1, start_times=start_times)
     threads = threads or HandlerThreads(settings.worker_concurrency)
-    return Executor(handlers, settings, transactions=transactions, threads=threads, processes=None)
+    return Executor(
+        handlers,
+        settings,
+        transactions=transactions,
+        threads=threads,
+        processes=None,
+        tell_progress=tell_progress or (lambda _: None),
+    )
 
 
 def never_malformed(delivery: Delivery, reason: str) -> None:

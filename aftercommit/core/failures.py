@@ -21,6 +21,10 @@ LONGEST_MESSAGE: Final = 4_000
 LONGEST_TRACEBACK: Final = 16_000
 
 
+class AttemptLost(Exception):
+    """The attempt ended with its process: nothing that its handler raised."""
+
+
 def dump(kind: str, message: str, lines: str | None = None) -> str:
     """An error as JSON text, cut to what is worth keeping and cleaned of what Postgres cannot store."""
     return json_text.dump(
@@ -36,6 +40,11 @@ def dump_exception(error: BaseException) -> str:
     lines = "".join(traceback.format_exception(error))
     # The end of a traceback is what matters.
     return dump(type(error).__name__, _text(error), lines[-LONGEST_TRACEBACK:])
+
+
+def dump_briefly(error: BaseException) -> str:
+    """Without its traceback: for an exception that is no fault."""
+    return dump(type(error).__name__, _text(error))
 
 
 def summary(error: BaseException) -> str:

@@ -78,7 +78,7 @@ tasks: Final = Table(
     _time("queued_at", nullable=False, server_default=_NOW),
     _time("due_at"),
     _time("expires_at", comment="set: it is not started any more from then on, and what runs is cut"),
-    _time("result_expires_at"),
+    _time("result_expires_at", comment="when its result is deleted, or was"),
     _time("first_started_at"),
     _time("started_at"),
     _time("finished_at"),
@@ -98,7 +98,11 @@ tasks: Final = Table(
     ),
     Index("tasks_due", "due_at", postgresql_where=text("NOT enqueued")),
     Index("tasks_expiring", "expires_at", postgresql_where=text("finished_at IS NULL AND expires_at IS NOT NULL")),
-    Index("tasks_with_old_result", "result_expires_at", postgresql_where=text("result_expires_at IS NOT NULL")),
+    Index(
+        "tasks_with_old_result",
+        "result_expires_at",
+        postgresql_where=text("result_expires_at IS NOT NULL AND result IS NOT NULL"),
+    ),
     Index("tasks_by_tag", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     # Room on each page for the claimed versions of its rows.
     postgresql_with={"fillfactor": "70"},

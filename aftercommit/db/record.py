@@ -21,6 +21,9 @@ _UNCHARGED: Final = f"('{Event.RELEASE}', '{Event.SNOOZE}')"
 # the reason that ``claims`` gives.
 STILL_RUNS: Final = f"CASE WHEN t.status = '{Status.RUNNING}' THEN t.attempt = o.attempt AND t.worker = o.worker END"
 
+SNOOZES_KEPT: Final = 100
+"""How many attempts back the history keeps those that snoozed: a task may do so for ever."""
+
 NOT_CANCELLING: Final = f"t.features & {Feature.CANCELLING:d} = 0"
 
 
@@ -81,6 +84,10 @@ def _record(condition: str, locking: str) -> str:
                 WHEN '{Event.SNOOZE}' THEN 'snoozed' ELSE status END,
             worker, started_at, error
         FROM recorded WHERE status <> '{Status.SUCCEEDED}'
+    ), forgotten AS (
+        DELETE FROM aftercommit.attempts a USING recorded
+        WHERE recorded.event = '{Event.SNOOZE}' AND a.task_id = recorded.id
+            AND a.attempt = recorded.attempt - {SNOOZES_KEPT} AND a.outcome = 'snoozed'
     ), sent AS (
         {_SENT}
     ), closed AS (
@@ -109,7 +116,8 @@ async def record(fetch: Fetch, outcomes: Sequence[Outcome], *, closed: Sequence[
     else holds its row locked: such rows are skipped, and ``find_running`` tells which they are. When all outcomes are
     in, the claims that are ``closed`` by them are forgotten.
 
-    Locks the rows in id order, by primary key. Run again after a lost answer it changes nothing.
+    Of a task that snoozes the history keeps the last SNOOZES_KEPT times. Locks the rows in id order, by primary key.
+    Run again after a lost answer it changes nothing.
     """
     rows = await fetch(_RECORD, *_arguments(outcomes), closed)
     return {(row["id"], row["attempt"]): Event(row["event"]) for row in rows}

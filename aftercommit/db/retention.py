@@ -1,4 +1,4 @@
-"""Statements of retention: finished tasks whose time is over are deleted, with their attempts.
+"""Statements of retention: finished tasks whose time is over are deleted, with their attempts and progress.
 
 They are found by walking over the ids, which grow with time: no index on ``finished_at`` is needed, which every
 finished task would have to pay for.
@@ -66,6 +66,8 @@ def _delete(kind: Kind) -> str:
             DELETE FROM aftercommit.tasks WHERE id = ANY (ARRAY (SELECT id FROM locked)) RETURNING id
         ), history AS (
             DELETE FROM aftercommit.attempts WHERE task_id = ANY (ARRAY (SELECT id FROM deleted))
+        ), told AS (
+            DELETE FROM aftercommit.progress WHERE task_id = ANY (ARRAY (SELECT id FROM deleted))
         )
         SELECT count(*) AS deleted FROM deleted
     """
@@ -107,8 +109,8 @@ async def find(fetch: Fetch, kind: Kind, *, retention_seconds: float, after: UUI
 
 
 async def delete(fetch: Fetch, kind: Kind, ids: Sequence[UUID], *, retention_seconds: float) -> int:
-    """Delete these tasks and their attempts; how many. Passes over locked rows, and over tasks that are not finished
-    any more. Locks the rows in id order, by primary key.
+    """Delete these tasks with their attempts and progress; how many. Passes over locked rows, and over tasks that are
+    not finished any more. Locks the rows in id order, by primary key.
 
     Whatever still refers to such a task is harmless: its message is stale at the claim, its dead letter is sent on.
     """

@@ -41,18 +41,22 @@ async def cancel(fetch: Fetch, task_id: UUID, *, reason: str | None = None) -> T
 
 _RESUBMIT: Final = f"""
     WITH ended AS (
-        SELECT id, attempt, status, worker, started_at, finished_at, error
+        SELECT id, attempt, status, worker, started_at, finished_at, error,
+            CASE WHEN $3::json IS NOT NULL THEN payload END AS replaced
         FROM aftercommit.tasks WHERE id = $1 AND status = ANY($2::text[]) FOR UPDATE
     ), history AS (
-        INSERT INTO aftercommit.attempts (task_id, attempt, outcome, worker, started_at, finished_at, error)
-        SELECT id, attempt, CASE status WHEN '{Status.SUCCEEDED}' THEN status ELSE 'completed' END,
-            worker, started_at, finished_at, error
-        FROM ended WHERE attempt > 0
-        ON CONFLICT DO NOTHING
+        INSERT INTO aftercommit.attempts AS a
+            (task_id, attempt, outcome, worker, started_at, finished_at, error, payload)
+        SELECT id, attempt, CASE status WHEN '{Status.FAILED}' THEN 'completed' ELSE status END,
+            worker, started_at, finished_at, error, replaced
+        FROM ended WHERE attempt > 0 OR replaced IS NOT NULL
+        ON CONFLICT (task_id, attempt) DO UPDATE SET payload = excluded.payload
+            WHERE a.payload IS NULL AND excluded.payload IS NOT NULL
     ), task AS (
         UPDATE aftercommit.tasks t
         SET status = '{Status.QUEUED}', dispatch = t.dispatch + 1, uncharged = t.attempt, enqueued = true,
             queued_at = now(), due_at = NULL, finished_at = NULL, result = NULL, error = NULL,
+            payload = coalesce($3::json, t.payload),
             result_expires_at = NULL, cancel_reason = NULL,
             expires_at = CASE WHEN t.expires_at > now() THEN t.expires_at END
         FROM ended WHERE t.id = ended.id
@@ -64,13 +68,14 @@ _RESUBMIT: Final = f"""
 """
 
 
-async def resubmit(fetch: Fetch, task_id: UUID) -> bool:
+async def resubmit(fetch: Fetch, task_id: UUID, *, payload: str | None = None) -> bool:
     """Send a final task out again with all its retries before it; whether it was final.
 
     Its last attempt goes into the history, where only a success or an outcome recorded by hand does not stand yet. A
-    deadline that has passed no longer holds.
+    deadline that has passed no longer holds. ``payload``, JSON text, replaces its payload, which the history keeps with
+    the last attempt that ran with it. Of a task that was never started it keeps the first as attempt 0.
     """
-    return bool(await fetch(_RESUBMIT, task_id, states.SOURCES[Event.RESUBMIT]))
+    return bool(await fetch(_RESUBMIT, task_id, states.SOURCES[Event.RESUBMIT], payload))
 
 
 _COMPLETE: Final = f"""

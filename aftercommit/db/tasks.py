@@ -15,6 +15,8 @@ TaskRow = dict[str, Any]
 BULKY: Final = frozenset({"payload", "result", "error"})
 """Columns without a small bound. They are read only where they are returned."""
 
+_JSON: Final = BULKY | {"retry", "progress"}
+
 CLOCK_SKEW: Final = timedelta(hours=1)
 """How far the clock that made an id may stand from the database's."""
 
@@ -27,17 +29,24 @@ def columns(bulky: Set[str] = BULKY) -> list[str]:
     return [column.name for column in tasks.columns if column.name not in BULKY or column.name in bulky]
 
 
-_GET: Final = f"SELECT {', '.join(columns())} FROM aftercommit.tasks WHERE id = ANY($1::uuid[])"
+_PROGRESS: Final = """(
+    SELECT json_build_object(
+        'fraction', p.fraction, 'message', p.message, 'attempt', p.attempt, 'reported_at', p.reported_at
+    )
+    FROM aftercommit.progress p WHERE p.task_id = tasks.id
+) AS progress"""
+
+_GET: Final = f"SELECT {', '.join(columns())}, {_PROGRESS} FROM aftercommit.tasks WHERE id = ANY($1::uuid[])"
 _GET_SLIM: Final = f"SELECT {', '.join(columns(frozenset()))} FROM aftercommit.tasks WHERE id = ANY($1::uuid[])"
 _FINISHED: Final = "SELECT id FROM aftercommit.tasks WHERE id = ANY($1::uuid[]) AND finished_at IS NOT NULL"
 _ATTEMPTS: Final = """
-    SELECT task_id, attempt, outcome, worker, started_at, finished_at, error
+    SELECT task_id, attempt, outcome, worker, started_at, finished_at, error, payload
     FROM aftercommit.attempts WHERE task_id = $1 ORDER BY attempt
 """
 
 
 async def get(fetch: Fetch, ids: Sequence[UUID]) -> list[TaskRow]:
-    """The tasks with these ids, in no particular order. Served by the primary key."""
+    """The tasks with these ids and their ``progress``, in no particular order. Served by the primary keys."""
     return [parsed(row) for row in await fetch(_GET, ids)]
 
 
@@ -81,7 +90,7 @@ def first_id_at(moment: datetime, *, shift: timedelta) -> UUID:
 def parsed(row: Any) -> dict[str, Any]:
     """A row by column name, JSON columns parsed."""
     values = dict(row)
-    for name in BULKY:
+    for name in _JSON:
         if values.get(name) is not None:
             values[name] = json.loads(values[name])
     return values
@@ -93,4 +102,4 @@ def bulky_bytes(row: Any) -> int:
 
 
 def _slim(row: Any) -> TaskRow:
-    return {name: value for name, value in row.items() if name not in BULKY}
+    return parsed({name: value for name, value in row.items() if name not in BULKY})

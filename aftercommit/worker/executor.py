@@ -2,21 +2,24 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import structlog
 
-from aftercommit import Context, Fail, Handler, InvalidPayload
-from aftercommit.core import json_text
+from aftercommit import Context, Fail, Handler, InvalidPayload, Snooze
+from aftercommit.core import json_text, retries
 from aftercommit.core.outcomes import Outcome
+from aftercommit.core.retries import RetryDelays
 from aftercommit.core.settings import Settings
 from aftercommit.db.claims import ClaimedTask
+from aftercommit.db.progress import Progress
 from aftercommit.worker import outcome_policy
 from aftercommit.worker.attempt import Attempt, deadline
 from aftercommit.worker.handler_threads import HandlerThreads, ThreadsExhausted
 from aftercommit.worker.handler_transaction import HandlerTransaction, HandlerTransactions
 from aftercommit.worker.outcome_policy import RetryPolicy
-from aftercommit.worker.process_runner import ProcessRunner
+from aftercommit.worker.process_runner import ProcessRunner, TellProgress
 from aftercommit.worker.registry import Handlers
 
 log = structlog.get_logger(__name__)
@@ -26,8 +29,8 @@ class UnknownType(Exception):
     """Another worker may have the handler, or this one after the next deploy: so it is retried."""
 
 
-class TimedOut(Exception):
-    """The handler did not end within its timeout."""
+class TimedOut(TimeoutError):
+    """The handler did not end within its timeout. A handler's ``retry_on`` and ``fail_on`` know it as TimeoutError."""
 
 
 MOST_RELEASES: Final = 10
@@ -46,6 +49,7 @@ class Executor:
         transactions: HandlerTransactions,
         threads: HandlerThreads,
         processes: ProcessRunner | None,
+        tell_progress: TellProgress,
     ) -> None:
         self._handlers = handlers
         self._settings = settings
@@ -53,6 +57,7 @@ class Executor:
         self._transactions = transactions
         self._threads = threads
         self._processes = processes
+        self._tell_progress = tell_progress
 
     async def run(self, attempt: Attempt) -> Outcome:
         """Run to the end, whatever the handler does. An attempt that was cancelled and did not return ends as its
@@ -89,14 +94,16 @@ class Executor:
             attempt.begin()
             attempt.task.started_at = attempt.clock.started_at
             seconds = self._timeout_seconds(handler, attempt.task)
-            outcome, attempt.recorded = await processes.run(attempt.task, timeout_seconds=seconds)
+            outcome, attempt.recorded = await processes.run(
+                attempt.task, timeout_seconds=seconds, tell_progress=self._tell_progress
+            )
             return outcome
 
     async def _run_here(self, handler: Handler, attempt: Attempt, transaction: HandlerTransaction | None) -> str:
         """What the handler returned, as JSON text."""
         attempt.begin()
         task, seconds = attempt.task, self._timeout_seconds(handler, attempt.task)
-        context = _context(task, seconds, handler, transaction) if transaction is not None else None
+        context = self._context(task, seconds, handler, transaction) if transaction is not None else None
         arguments = handler.arguments(_read_payload(task), context)
         attempt.clock.arm(seconds, context)
         try:
@@ -125,11 +132,34 @@ class Executor:
             return outcome_policy.released(task, str(error))
         if transaction is not None and error is transaction.outage and task.attempt - task.charged < MOST_RELEASES:
             return outcome_policy.released(task, f"its transaction lost Postgres: {error}")
-        own = handler.max_retries if handler else None
-        return outcome_policy.failed(task, error, policy=self._policy, max_retries=own)
+        if isinstance(error, Snooze):
+            return outcome_policy.snoozed(task, error, policy=self._policy)
+        return outcome_policy.failed(
+            task, error, policy=self._policy, handler=handler, own_delays=_read_own_delays(task)
+        )
 
     def _timeout_seconds(self, handler: Handler, task: ClaimedTask) -> float:
         return task.timeout_seconds or handler.timeout_seconds or self._settings.task_timeout_seconds
+
+    def _context(self, task: ClaimedTask, seconds: float, handler: Handler, transaction: HandlerTransaction) -> Context:
+        return Context(
+            task_id=task.id,
+            type=task.type,
+            queue=task.queue,
+            priority=task.priority,
+            attempt=task.attempt,
+            tags=tuple(task.tags),
+            created_at=task.created_at,
+            deadline=deadline(task.started_at, seconds, task.expires_at),
+            expires_at=task.expires_at,
+            logger=log.bind(task_id=str(task.id), type=task.type, queue=task.queue, attempt=task.attempt),
+            transaction=transaction.open if handler.is_async else _no_transaction,
+            report_progress=partial(self._report_progress, task),
+        )
+
+    def _report_progress(self, task: ClaimedTask, fraction: float | None, message: str | None) -> None:
+        text = json_text.storable(message) if message is not None else None
+        self._tell_progress(Progress(task.id, task.attempt, fraction, text))
 
     def _encode(self, task: ClaimedTask, result: Any) -> str:
         try:
@@ -150,6 +180,18 @@ def _is_torn_down(attempt: Attempt, error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and attempt.cancel_reason is None and outside
 
 
+def _read_own_delays(task: ClaimedTask) -> RetryDelays | None:
+    """What the task's ``retry`` says. None leaves it to its handler and the settings: it says nothing, or what only
+    another release understands."""
+    if task.retry is None:
+        return None
+    try:
+        return retries.read_delays(task.retry)
+    except ValueError as error:
+        log.warning("retry_delays_unreadable", task_id=str(task.id), type=task.type, error=str(error))
+        return None
+
+
 def _read_payload(task: ClaimedTask) -> dict[str, Any]:
     """Raises InvalidPayload for what Postgres takes for JSON and Python cannot read, or what is no object."""
     if task.payload == "{}":  # as most have that need none; to read it takes longer than all checks
@@ -161,22 +203,6 @@ def _read_payload(task: ClaimedTask) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise InvalidPayload(f"the payload of {task.type} is not a JSON object")
     return payload
-
-
-def _context(task: ClaimedTask, seconds: float, handler: Handler, transaction: HandlerTransaction) -> Context:
-    return Context(
-        task_id=task.id,
-        type=task.type,
-        queue=task.queue,
-        priority=task.priority,
-        attempt=task.attempt,
-        tags=tuple(task.tags),
-        created_at=task.created_at,
-        deadline=deadline(task.started_at, seconds, task.expires_at),
-        expires_at=task.expires_at,
-        logger=log.bind(task_id=str(task.id), type=task.type, queue=task.queue, attempt=task.attempt),
-        transaction=transaction.open if handler.is_async else _no_transaction,
-    )
 
 
 def _no_transaction() -> NoReturn:

@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
-from aftercommit import Fail, Retry
+from aftercommit import Delays, Fail, Handler, Retry, Snooze
 from aftercommit.core import failures
+from aftercommit.core.failures import AttemptLost
 from aftercommit.core.outcomes import CancelReason, Ending, Outcome
-from aftercommit.core.retries import plan_delay
+from aftercommit.core.retries import Delay, RetryDelays, given_delay, plan_delay
 from aftercommit.core.states import Event
 from aftercommit.db.claims import ClaimedTask
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """``max_retries`` holds where neither the task nor its handler says otherwise."""
+    """What the settings say. It holds where neither the task nor its handler says otherwise; each of ``delays_seconds``
+    has a retry queue."""
 
     max_retries: int
     delays_seconds: tuple[int, ...]
@@ -41,29 +43,61 @@ def released(task: ClaimedTask, reason: str) -> Outcome:
     return _ended(task, Event.RELEASE, failures.dump("Released", reason))
 
 
-def failed(task: ClaimedTask, error: BaseException, *, policy: RetryPolicy, max_retries: int | None) -> Outcome:
+def snoozed(task: ClaimedTask, snooze: Snooze, *, policy: RetryPolicy) -> Outcome:
+    """The attempt is not charged, and the task runs again after the wait."""
+    return Outcome(
+        task_id=task.id,
+        attempt=task.attempt,
+        worker=task.worker,
+        ending=Event.SNOOZE,
+        error=failures.dump_briefly(snooze),
+        delay=given_delay(snooze.seconds, queue_delays=policy.delays_seconds),
+        reason=failures.summary(snooze),
+    )
+
+
+def failed(
+    task: ClaimedTask,
+    error: BaseException,
+    *,
+    policy: RetryPolicy,
+    handler: Handler | None,
+    own_delays: RetryDelays | None = None,
+) -> Outcome:
     """A retry while retries are left and the error is not permanent, else the end.
 
-    ``max_retries`` is the handler's own; the task's option wins over it.
+    ``own_delays`` are what the task's ``retry`` says. The task's options win over the handler's.
     """
-    allowed = _first(task.max_retries, max_retries, policy.max_retries)
+    allowed = _first(task.max_retries, handler.max_retries if handler else None, policy.max_retries)
     text = failures.dump_exception(error)
     summary = failures.summary(error)
-    if isinstance(error, Fail):
+    if _is_permanent(error, handler):
         return _end(task, text, reason=f"permanent error: {summary}")
     if task.charged > allowed:
         return _end(task, text, reason=f"failed {task.charged} of {allowed + 1} attempts: {summary}")
-    after = error.after if isinstance(error, Retry) else None
-    delay = plan_delay(retry=task.charged, delays_seconds=policy.delays_seconds, after_seconds=after)
     return Outcome(
         task_id=task.id,
         attempt=task.attempt,
         worker=task.worker,
         ending=Event.RETRY,
         error=text,
-        delay=delay,
+        delay=_delay(task, error, policy=policy, delays=own_delays or (handler.retry if handler else None)),
         reason=summary,
     )
+
+
+def _is_permanent(error: BaseException, handler: Handler | None) -> bool:
+    """Whether no retry is to follow. That an attempt lost its process says nothing about its exceptions."""
+    if isinstance(error, Fail):
+        return True
+    return handler is not None and not isinstance(error, AttemptLost) and handler.gives_up_on(error)
+
+
+def _delay(task: ClaimedTask, error: BaseException, *, policy: RetryPolicy, delays: RetryDelays | None) -> Delay:
+    queue_delays = policy.delays_seconds
+    if isinstance(error, Retry) and error.after is not None:
+        return given_delay(error.after, queue_delays=queue_delays)
+    return plan_delay(retry=task.charged, delays=delays or Delays(*queue_delays), queue_delays=queue_delays)
 
 
 def unstorable(task: ClaimedTask, refusal: str) -> Outcome:

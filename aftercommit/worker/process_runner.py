@@ -17,11 +17,14 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+from aftercommit.core.failures import AttemptLost
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.settings import Settings
 from aftercommit.db.claims import ClaimedTask
+from aftercommit.db.progress import Progress
 from aftercommit.telemetry.logs import configure_logs
 from aftercommit.worker.places import Places
+from aftercommit.worker.progress_sender import ProgressSender
 from aftercommit.worker.start_times import StartTimes
 
 GRACE_SECONDS: Final = 5.0
@@ -31,14 +34,15 @@ MOST_PER_CORE: Final = 4
 """Processes at a time for each core. After a crash every task that ran beside the culprit wants one, and each costs
 memory."""
 
-Run = Callable[[Settings, ClaimedTask], Awaitable[tuple[Outcome, bool]]]
+TellProgress = Callable[[Progress], None]
+Run = Callable[[Settings, ClaimedTask, TellProgress], Awaitable[tuple[Outcome, bool]]]
 
 
-class ProcessDied(Exception):
+class ProcessDied(AttemptLost):
     """The attempt's process ended without an outcome."""
 
 
-class ProcessStuck(Exception):
+class ProcessStuck(AttemptLost):
     """The attempt's process did not end at its timeout and was killed."""
 
 
@@ -57,7 +61,9 @@ class ProcessRunner:
         self._context.set_forkserver_preload(preload)
         self.places = Places(MOST_PER_CORE * (os.cpu_count() or 1), kind="process", start_times=start_times)
 
-    async def run(self, task: ClaimedTask, *, timeout_seconds: float) -> tuple[Outcome, bool]:
+    async def run(
+        self, task: ClaimedTask, *, timeout_seconds: float, tell_progress: TellProgress
+    ) -> tuple[Outcome, bool]:
         """The outcome, and whether the attempt's own transaction recorded it.
 
         Raises ProcessDied or ProcessStuck. Cancelled, it kills the process.
@@ -71,13 +77,15 @@ class ProcessRunner:
             await asyncio.shield(starting)
             theirs.close()
             async with asyncio.timeout(timeout_seconds + GRACE_SECONDS):
-                outcome: tuple[Outcome, bool] = await _receive(ours)
+                while isinstance(received := await _receive(ours), Progress):
+                    tell_progress(received)
         except EOFError:
             await asyncio.to_thread(process.join, 1)
             raise ProcessDied(f"the process of this attempt {_describe_exit(process.exitcode)}") from None
         except TimeoutError:
             raise ProcessStuck(f"killed {GRACE_SECONDS:g} s after its timeout") from None
         else:
+            outcome: tuple[Outcome, bool] = received
             return outcome
         finally:
             # Closing our end of the pipe tells the process to end; most have ended already.
@@ -115,13 +123,18 @@ def _serve(connection: Connection, settings: Settings, task: ClaimedTask, run_at
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, args=(connection,), daemon=True).start()
     configure_logs(form=settings.log_format, level=settings.log_level)
-    connection.send(asyncio.run(_attempt(settings, task, run_attempt)))
+    progress = ProgressSender(connection)
+    outcome = asyncio.run(_attempt(settings, task, run_attempt, progress.tell))
+    progress.close()
+    connection.send(outcome)
     # A handler's threads would keep the process alive.
     os._exit(0)
 
 
-async def _attempt(settings: Settings, task: ClaimedTask, run_attempt: Run) -> tuple[Outcome, bool]:
-    return await run_attempt(settings, task)
+async def _attempt(
+    settings: Settings, task: ClaimedTask, run_attempt: Run, tell_progress: TellProgress
+) -> tuple[Outcome, bool]:
+    return await run_attempt(settings, task, tell_progress)
 
 
 def _die_with_parent(connection: Connection) -> None:

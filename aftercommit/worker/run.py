@@ -16,6 +16,7 @@ from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import first_of
 from aftercommit.runtime.role import run_role
 from aftercommit.runtime.summary import summarise
+from aftercommit.worker import progress_writer
 from aftercommit.worker.cancel_watcher import CancelWatcher
 from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.claimer import Claimer
@@ -27,6 +28,7 @@ from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.isolated_attempt import run_isolated
 from aftercommit.worker.poison_messages import PoisonMessages
 from aftercommit.worker.process_runner import ProcessRunner
+from aftercommit.worker.progress_writer import ProgressWriter
 from aftercommit.worker.recorder import Recorder
 from aftercommit.worker.registry import BadModule, Handlers, opened_handlers
 from aftercommit.worker.slots import Slots
@@ -64,7 +66,15 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         settings, application="handlers", size=settings.worker_transaction_pool, start_times=start_times
     )
     threads = HandlerThreads(settings.worker_concurrency, exhausted=threads_exhausted)
-    executor = Executor(handlers, settings, transactions=transactions, threads=threads, processes=processes)
+    progress = ProgressWriter(connect(seconds=progress_writer.STATEMENT_SECONDS))
+    executor = Executor(
+        handlers,
+        settings,
+        transactions=transactions,
+        threads=threads,
+        processes=processes,
+        tell_progress=progress.tell,
+    )
     slots = Slots(
         settings.worker_concurrency,
         executor=executor,
@@ -105,6 +115,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         until_drained.create_task(recorder.run(drained))
         until_drained.create_task(notifier.run(drained))
         until_drained.create_task(start_times.run(drained))
+        until_drained.create_task(progress.run(drained))
         until_drained.create_task(slots.watch(heartbeat, drained))
         until_drained.create_task(CancelWatcher(connect(), slots).run(drained))
         until_drained.create_task(

@@ -64,12 +64,12 @@ def _add_to_tasks() -> None:
         sa.Column("cancel_reason", sa.Text(), comment="why it is to be cancelled, or was"),
         sa.Column("result_ttl_seconds", sa.Double(), comment="set: its result is deleted so long after it succeeded"),
         _time("expires_at", comment="set: it is not started any more from then on, and what runs is cut"),
-        _time("result_expires_at"),
+        _time("result_expires_at", comment="when its result is deleted, or was"),
     ):
         op.add_column("tasks", column, schema="aftercommit")
     for name, column, predicate in (
         ("tasks_expiring", "expires_at", "finished_at IS NULL AND expires_at IS NOT NULL"),
-        ("tasks_with_old_result", "result_expires_at", "result_expires_at IS NOT NULL"),
+        ("tasks_with_old_result", "result_expires_at", "result_expires_at IS NOT NULL AND result IS NOT NULL"),
     ):
         op.create_index(name, "tasks", [column], schema="aftercommit", postgresql_where=sa.text(predicate))
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from aftercommit import Context, Fail, Handler, task
+from aftercommit import Context, Delays, Fail, Handler, Snooze, task
 from aftercommit.core.outcomes import CancelReason, Outcome
+from aftercommit.core.retries import Delay
 from aftercommit.core.settings import Settings
 from aftercommit.core.states import Event
+from aftercommit.db.progress import Progress
 from aftercommit.worker.attempt import Attempt
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.handler_threads import HandlerThreads
@@ -261,3 +263,48 @@ async def test_settings_bound_what_neither_task_nor_handler_bounds() -> None:
     settings = Settings(_env_file=None, task_timeout_seconds=0.05)
     _, running = started(executor_of(begun.handler(), settings=settings))
     assert (await running).reason == "TimedOut: test did not end within 0.05 s"
+
+
+@pytest.mark.parametrize(
+    ("own", "delay"),
+    [
+        ('{"delays_seconds": [30]}', Delay(30, True)),
+        (None, Delay(7, False)),
+        ('{"fibonacci": [1, 1, 2]}', Delay(7, False)),
+        ("[" * 100_000, Delay(7, False)),
+    ],
+)
+async def test_own_delays_that_only_another_release_understands_are_left_to_the_handler(
+    own: str | None, delay: Delay
+) -> None:
+    @task("test", retry=Delays(7))
+    async def function() -> None:
+        raise RuntimeError
+
+    outcome = await started(executor_of(function), retry=own)[1]
+    assert (outcome.ending, outcome.delay) == (Event.RETRY, delay)
+
+
+async def test_snooze_is_an_outcome_of_its_own() -> None:
+    @task("test", fail_on=(Exception,), max_retries=0)
+    async def function() -> None:
+        raise Snooze(30)
+
+    outcome = await started(executor_of(function))[1]
+    assert (outcome.ending, outcome.delay) == (Event.SNOOZE, Delay(30, True))
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_progress_is_told_of_the_attempt_in_text_that_can_be_stored(is_async: bool) -> None:
+    told: list[Progress] = []
+
+    def function(context: Context) -> None:
+        context.progress(0.4, "page\x00 \ud800")
+
+    async def same(context: Context) -> None:
+        function(context)
+
+    executor = executor_of(task("test")(same if is_async else function), tell_progress=told.append)
+    attempt, running = started(executor, attempt=3)
+    assert (await running).ending is Event.SUCCEED
+    assert told == [Progress(attempt.task.id, 3, 0.4, "page\N{REPLACEMENT CHARACTER} ?")]

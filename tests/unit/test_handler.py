@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field
 
-from aftercommit import Context, Fail, Handler, InvalidPayload, Retry, task
+from aftercommit import Backoff, Context, Delays, Fail, Handler, InvalidPayload, Retry, Snooze, task
 from tests.factories import a_context
 
 CONTEXT = a_context()
@@ -150,6 +150,31 @@ def test_decorator_refuses_when_max_retries_is_negative() -> None:
         task("test", max_retries=-1)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"retry": 5}, "retry of test is 5"),
+        ({"retry": (5, 30)}, "retry of test is"),
+        ({"retry_on": OSError}, "retry_on of test is"),
+        ({"retry_on": ("OSError",)}, "retry_on of test is"),
+        ({"fail_on": [OSError]}, "fail_on of test is"),
+        ({"fail_on": (OSError("x"),)}, "fail_on of test is"),
+    ],
+)
+def test_decorator_refuses_when_its_rules_for_retries_are_bad(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        task("test", **options)
+
+
+def test_handler_keeps_its_rules_for_retries() -> None:
+    @task("test", retry=Backoff(initial_seconds=1), retry_on=(OSError,), fail_on=(LookupError,))
+    def function() -> None: ...
+
+    assert function.retry == Backoff(initial_seconds=1, factor=2, cap_seconds=3_600, jitter=0.1)
+    assert (function.retry_on, function.fail_on) == ((OSError,), (LookupError,))
+    assert Delays(5, 30) == Delays(5, 30)
+
+
 def test_decorator_refuses_when_parameters_have_no_name_to_give() -> None:
     with pytest.raises(TypeError, match="takes 'args' by position"):
 
@@ -175,6 +200,31 @@ def test_decorator_refuses_when_pydantic_cannot_check_a_parameter() -> None:
 def test_retry_refuses_when_after_is_no_wait(after: float) -> None:
     with pytest.raises(ValueError, match="after is"):
         Retry(after=after)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.9, -1, float("nan"), float("inf"), 31_536_001])
+def test_snooze_refuses_when_its_seconds_are_no_wait(seconds: float) -> None:
+    with pytest.raises(ValueError, match="seconds is"):
+        Snooze(seconds)
+
+
+@pytest.mark.parametrize("fraction", [-0.01, 1.01, float("nan"), float("inf"), True, "0.5"])
+def test_progress_refuses_when_its_fraction_is_none(fraction: Any) -> None:
+    with pytest.raises(ValueError, match="fraction is"):
+        CONTEXT.progress(fraction)
+
+
+def test_progress_refuses_a_message_that_is_no_text() -> None:
+    with pytest.raises(ValueError, match="message is"):
+        CONTEXT.progress(0.5, 8)  # type: ignore[arg-type]  # what the test is about
+
+
+def test_progress_is_told_with_its_message_cut() -> None:
+    told: list[tuple[float | None, str | None]] = []
+    context = a_context(report_progress=lambda *progress: told.append(progress))
+    for progress in ((0, None), (1, "x" * 501), (None, "looking")):
+        context.progress(*progress)
+    assert told == [(0, None), (1, "x" * 500), (None, "looking")]
 
 
 def test_errors_carry_what_the_handler_said() -> None:

@@ -21,6 +21,8 @@ CROWD = {str(number): 0 for number in range(50_000)}
         (BatchIn, {"tasks": [{"type": "echo"}, {"type": "echo"} | CROWD]}, "#/tasks/1"),
         (BatchIn, {"tasks": [{"type": "echo", "tags": [0] * 20}] * 10_000}, "#"),
         (CompletionIn, {"error": CROWD}, "#/error"),
+        (TaskIn, {"type": "echo", "retry": CROWD}, "#/retry"),
+        (TaskIn, {"type": "echo", "retry": {"backoff": CROWD}}, "#/retry/backoff"),
     ],
 )
 def test_body_with_very_many_flaws_is_refused_in_little_memory(

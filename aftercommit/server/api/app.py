@@ -30,7 +30,7 @@ from aftercommit.server.api.readiness import Readiness
 from aftercommit.server.api.schemas import BatchIn, CancelIn, CompletionIn, RequeueIn, RescheduleIn
 from aftercommit.server.api.shared_answer import SharedAnswer
 from aftercommit.server.submission.service import submission
-from aftercommit.server.submission.task_input import TaskIn
+from aftercommit.server.submission.task_input import ResubmitIn, TaskIn
 
 DESCRIPTION = """Commit a task; it will run. Errors are RFC 9457 problems: branch on `code`, show `detail`."""
 
@@ -116,7 +116,7 @@ def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
         _, own = models_json_schema(
             [
                 (model, "validation")
-                for model in (TaskIn, BatchIn, CancelIn, CompletionIn, RescheduleIn, RequeueIn, Problem)
+                for model in (TaskIn, BatchIn, CancelIn, CompletionIn, RescheduleIn, ResubmitIn, RequeueIn, Problem)
             ],
             ref_template="#/components/schemas/{model}",
         )

@@ -13,11 +13,9 @@ from starlette.requests import ClientDisconnect
 from aftercommit.core import json_text
 from aftercommit.core.errors import FieldError, MalformedRequest, UnsupportedMediaType
 from aftercommit.server.api.problems import MOST_ERRORS, field_error, invalid
+from aftercommit.server.submission.task_input import MOST_FIELDS
 
 M = TypeVar("M", bound=BaseModel)
-
-MOST_FIELDS: Final = 50
-"""More than an object of any request has. Of unknown fields each is a flaw."""
 
 MOST_FLAWS: Final = 20_000
 """Each takes a kilobyte to name, before it is known which ones the answer has room for."""
@@ -27,13 +25,12 @@ _HOLDS_OBJECTS: Final = ("tasks", "error")
 
 
 def json_body(model: type[M], *, required: bool = True) -> Callable[[Request], Awaitable[M]]:
-    """A dependency that gives the request's body as ``model``; where it is not ``required``, no body stands for an
+    """A dependency that gives the request's body as ``model``. Unless it is ``required`` an empty body stands for an
     empty object. Raises like ``read_json`` and ``validated``."""
 
     async def read(request: Request) -> M:
-        if not required and not await _receive(request):
-            return validated(model, {})
-        return validated(model, await read_json(request))
+        empty = not required and not await _receive(request)
+        return validated(model, {} if empty else await read_json(request))
 
     return read
 

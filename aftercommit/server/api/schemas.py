@@ -128,6 +128,13 @@ def _is_cancelling(features: int) -> bool:
     return bool(features & Feature.CANCELLING)
 
 
+class ProgressOut(Output):
+    fraction: float | None = Field(description="From 0 to 1; null: unknown", examples=[0.4])
+    message: str | None = Field(examples=["page 3 of 8"])
+    attempt: int = Field(description="The attempt that told it", examples=[1])
+    reported_at: datetime
+
+
 class ListedTaskOut(Output):
     """A task as it stands now. What was not asked for, or has no room in the answer, is left out."""
 
@@ -140,6 +147,8 @@ class ListedTaskOut(Output):
     tags: list[str]
     max_retries: int | None
     timeout_seconds: float | None
+    retry: dict[str, Any] | None = Field(description="Its own delays", examples=[{"delays_seconds": [5, 30, 120]}])
+    result_ttl_seconds: float | None
     dispatch: int = Field(description="How often it was sent out")
     attempt: int = Field(description="How often it was started")
     worker: str | None = Field(description="The worker that runs it or ran it last")
@@ -156,6 +165,8 @@ class ListedTaskOut(Output):
     first_started_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    result_expires_at: datetime | None = Field(description="When its result is deleted, or was")
+    progress: ProgressOut | None = Field(default=None, description="What its handler told last; not in listings")
 
 
 class TaskOut(ListedTaskOut):
@@ -179,7 +190,9 @@ class TaskPage(Output):
 
 
 class AttemptOut(Output):
-    attempt: int = Field(examples=[1])
+    attempt: int = Field(
+        description="0: no attempt; the task was never started, and its payload was replaced", examples=[1]
+    )
     outcome: str = Field(
         description="one of running, succeeded, retried, failed, released, snoozed, cancelled, expired, completed",
         examples=["retried"],
@@ -188,6 +201,11 @@ class AttemptOut(Output):
     started_at: datetime | None
     finished_at: datetime | None
     error: ErrorOut | None
+    payload: dict[str, Any] | None = Field(
+        default=None,
+        exclude_if=lambda payload: payload is None,
+        description="What it ran with, where an operator's retry replaced that",
+    )
 
 
 class AttemptsOut(Output):

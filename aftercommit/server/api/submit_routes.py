@@ -140,7 +140,7 @@ def _moment(created_at: datetime) -> str:
 
 _UNSTARTED: Final = (
     '"attempt":0,"worker":null,"result":null,"error":null,"first_started_at":null,"started_at":null,"finished_at":null,'
-    '"cancelling":false,"cancel_reason":null'
+    '"cancelling":false,"cancel_reason":null,"result_expires_at":null,"progress":null'
 )
 _SENT_OUT: Final = f'"status":"{Status.QUEUED}","dispatch":1,"due_at":null,{_UNSTARTED}'
 
@@ -158,7 +158,8 @@ def _render_new(task: NewTask, created_at: datetime) -> str:
     return (
         f'{{"id":"{task.id}","type":"{task.type}","queue":"{task.queue}","priority":"{task.priority}",'
         f'"payload":{task.payload},"tags":{tags},"max_retries":{_number(task.max_retries)},'
-        f'"timeout_seconds":{_number(task.timeout_seconds)},"created_at":"{moment}","queued_at":"{moment}",'
+        f'"timeout_seconds":{_number(task.timeout_seconds)},"retry":{task.retry or "null"},'
+        f'"result_ttl_seconds":{_number(task.result_ttl_seconds)},"created_at":"{moment}","queued_at":"{moment}",'
         f'"expires_at":{expiry},{state}}}'
     )
 

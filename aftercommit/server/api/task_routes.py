@@ -26,6 +26,7 @@ from aftercommit.server.api.schemas import (
     TaskQuery,
     WaitQuery,
 )
+from aftercommit.server.submission.task_input import ResubmitIn, too_large
 
 router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
@@ -49,9 +50,8 @@ async def list_tasks(query: Annotated[TaskQuery, Query()], dependencies: Injecte
         tasks=[ListedTaskOut.model_validate(row) for row in page.tasks],
         next_cursor=page.tasks[-1]["id"].hex if page.more else None,
     )
-    return Response(
-        answer.model_dump_json(exclude={"tasks": {"__all__": set(BULKY - query.bulky)}}), media_type="application/json"
-    )
+    left_out = {"progress", *(BULKY - query.bulky)}
+    return Response(answer.model_dump_json(exclude={"tasks": {"__all__": left_out}}), media_type="application/json")
 
 
 @router.get("/{task_id:uuid}", responses=responses(TaskNotFound))
@@ -148,10 +148,17 @@ async def reschedule_task(
     return await _changed(dependencies, task_id, done, verb="rescheduled", allowed=SOURCES[Event.RESCHEDULE])
 
 
-@router.post("/{task_id:uuid}/retry", responses=responses(*TASK_ERRORS))
-async def retry_task(task_id: UUID, dependencies: Injected) -> TaskOut:
-    """Send a final task out again, with all its retries before it."""
-    done = await steering.resubmit(dependencies.database.fetch, task_id)
+@router.post(
+    "/{task_id:uuid}/retry",
+    responses=responses(*TASK_ERRORS, *BODY_ERRORS),
+    openapi_extra=documented(ResubmitIn, required=False),
+)
+async def retry_task(
+    task_id: UUID, wanted: Annotated[ResubmitIn, Depends(json_body(ResubmitIn, required=False))], dependencies: Injected
+) -> TaskOut:
+    """Send a final task out again, with all its retries before it, and with another payload if one is given."""
+    payload = _payload_text(wanted.new_payload, dependencies)
+    done = await steering.resubmit(dependencies.database.fetch, task_id, payload=payload)
     dependencies.notifier.outbox()
     return await _changed(dependencies, task_id, done, verb="sent out again", allowed=FINAL)
 
@@ -172,6 +179,16 @@ async def complete_task(
     done = await steering.complete(dependencies.database.fetch, task_id, result=result, error=error, reason=reason)
     dependencies.notifier.outbox()
     return await _changed(dependencies, task_id, done, verb="completed", allowed=UNFINISHED)
+
+
+def _payload_text(payload: dict[str, Any] | None, dependencies: Dependencies) -> str | None:
+    if payload is None:
+        return None
+    text = json_text.dump(payload)
+    size, limit = len(text.encode()), dependencies.settings.api_max_payload_bytes
+    if size > limit:
+        raise invalid(FieldError("#/payload", too_large(size, limit)))
+    return text
 
 
 def _result_text(result: Any, dependencies: Dependencies) -> str:

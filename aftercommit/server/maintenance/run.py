@@ -21,6 +21,7 @@ from aftercommit.server.maintenance.idempotency_key_pruner import IdempotencyKey
 from aftercommit.server.maintenance.loss_detector import LossDetector
 from aftercommit.server.maintenance.reconciler import Reconciler
 from aftercommit.server.maintenance.rescuer import Rescuer
+from aftercommit.server.maintenance.result_pruner import ResultPruner
 from aftercommit.server.maintenance.scheduler import Scheduler
 from aftercommit.server.maintenance.task_pruner import TaskPruner
 from aftercommit.server.maintenance.topology_keeper import TopologyKeeper
@@ -94,6 +95,11 @@ def _services(
         "detect_loss": loss_detector.run_once,
         "reconcile": Reconciler(database, notifier, Inspector(broker), settings).run_once,
         "prune_keys": IdempotencyKeyPruner(database, interval_seconds=settings.prune_interval_seconds).run_once,
+        "prune_results": ResultPruner(
+            database,
+            tasks_per_second=settings.retention_tasks_per_second,
+            interval_seconds=settings.prune_interval_seconds,
+        ).run_once,
         "prune_tasks": pruner.run_once,
     }
 

@@ -18,7 +18,7 @@ from aftercommit.server.submission.deadlines import deadline_flaw
 from aftercommit.server.submission.group_commit import GroupCommit
 from aftercommit.server.submission.results import Created, Replayed, SubmittedTask
 from aftercommit.server.submission.submission_queue import CallerGone
-from aftercommit.server.submission.task_input import TaskIn
+from aftercommit.server.submission.task_input import TaskIn, too_large
 
 _TRIES: Final = 2
 
@@ -83,7 +83,7 @@ class Submitter:
             size = len(payload.encode())
             payload_bytes += size
             if size > most_bytes:
-                flaws.append(TaskFlaw(index, "payload", f"has {size} bytes; API_MAX_PAYLOAD_BYTES allows {most_bytes}"))
+                flaws.append(TaskFlaw(index, "payload", too_large(size, most_bytes)))
             if queue not in queues:
                 flaws.append(TaskFlaw(index, "queue", f"{queue!r} is not one of QUEUES: {', '.join(queues)}"))
             if (flaw := deadline_flaw(task, now)) is not None:
@@ -102,6 +102,8 @@ class Submitter:
                     delay=task.delay,
                     expires_at=task.expires_at,
                     expires_in=task.expires_in,
+                    retry=task.retry_text,
+                    result_ttl_seconds=task.result_ttl_seconds,
                 )
             )
         if flaws:

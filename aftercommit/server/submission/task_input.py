@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -13,13 +13,26 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.config import JsonDict
 
+from aftercommit.core import json_text
 from aftercommit.core.queues import QUEUE_PATTERN, Priority
+from aftercommit.errors import LONGEST_AFTER_SECONDS
 from aftercommit.handler import LONGEST_TIMEOUT_SECONDS, TYPE_PATTERN
+from aftercommit.retry_delays import (
+    DEFAULT_CAP_SECONDS,
+    DEFAULT_FACTOR,
+    DEFAULT_JITTER,
+    LARGEST_FACTOR,
+    MOST_DELAYS,
+)
 
 LONGEST_DELAY_SECONDS: Final = 100 * 366 * 86_400
+
+MOST_FIELDS: Final = 50
+"""More than an object of any request has. Of unknown fields each is a flaw."""
 
 TAG_PATTERN: Final = r"^[A-Za-z0-9_.:/@+=#-]{1,100}$"
 
@@ -40,6 +53,17 @@ def _in_utc(value: datetime) -> datetime:
         return value.astimezone(UTC)
     except OverflowError:
         raise ValueError("lies outside the years 1 to 9999 in UTC") from None
+
+
+def too_large(size: int, limit: int) -> str:
+    """What is wrong with a payload of ``size`` bytes, of which ``limit`` are allowed."""
+    return f"has {size} bytes; API_MAX_PAYLOAD_BYTES allows {limit}"
+
+
+def _not_crowded(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MOST_FIELDS:
+        raise ValueError(f"has {len(value)} fields, far more than there are")
+    return value
 
 
 def one_time(value: float | None, info: ValidationInfo) -> float | None:
@@ -71,6 +95,46 @@ EXPIRES_IN_GIVEN: Final[JsonDict] = {
 
 class Input(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_AFTER_SECONDS)]
+AnyWaitSeconds = Annotated[float, Field(gt=0, le=LONGEST_AFTER_SECONDS)]
+
+
+class BackoffIn(Input):
+    """The nth retry waits initial_seconds × factor ** (n - 1), at most cap_seconds, less a random part."""
+
+    initial_seconds: AnyWaitSeconds = Field(examples=[1])
+    factor: Annotated[float, Field(ge=1, le=LARGEST_FACTOR)] = DEFAULT_FACTOR
+    cap_seconds: AnyWaitSeconds = DEFAULT_CAP_SECONDS
+    jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=DEFAULT_JITTER, description="How large the random part may be, from 0 to 1, all of the wait"
+    )
+
+
+class RetryIn(Input):
+    """How long a task waits before its retries: one of the two."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["delays_seconds"], "properties": {"delays_seconds": {"type": "array"}}},
+                {"required": ["backoff"], "properties": {"backoff": {"type": "object"}}},
+            ],
+            "examples": [{"delays_seconds": [5, 30, 120]}],
+        }
+    )
+
+    delays_seconds: Annotated[list[WaitSeconds], Field(min_length=1, max_length=MOST_DELAYS)] | None = Field(
+        default=None, description="Before the first retry, the second and so on; the last one repeats"
+    )
+    backoff: Annotated[BackoffIn, BeforeValidator(_not_crowded)] | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.delays_seconds is None) == (self.backoff is None):
+            raise ValueError("give either delays_seconds or backoff")
+        return self
 
 
 class TaskIn(Input):
@@ -114,6 +178,12 @@ class TaskIn(Input):
     expires_in_seconds: Annotated[float, Field(ge=0.001, le=LONGEST_DELAY_SECONDS)] | None = Field(
         default=None, description="Its deadline, so long from now"
     )
+    retry: Annotated[RetryIn, BeforeValidator(_not_crowded)] | None = Field(
+        default=None, description="Its own delays; null: the handler's, or RETRY_DELAYS_SECONDS"
+    )
+    result_ttl_seconds: Annotated[float, Field(gt=0, le=LONGEST_DELAY_SECONDS)] | None = Field(
+        default=None, description="Its result is deleted so long after it has succeeded; null: with the task"
+    )
 
     @field_validator("delay_seconds")
     @classmethod
@@ -134,3 +204,23 @@ class TaskIn(Input):
     @property
     def delay(self) -> timedelta | None:
         return None if self.delay_seconds is None else timedelta(seconds=self.delay_seconds)
+
+    @property
+    def retry_text(self) -> str | None:
+        """``retry`` as it is stored, in JSON: with the defaults of its day."""
+        return None if self.retry is None else json_text.dump(self.retry.model_dump(exclude_none=True))
+
+
+class ResubmitIn(Input):
+    """What a final task is sent out again with."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"payload": {"order": 4711}}]})
+
+    payload: dict[str, Any] = Field(
+        default_factory=dict,
+        description="In place of the payload that it has, which the attempts keep. As in a submit",
+    )
+
+    @property
+    def new_payload(self) -> dict[str, Any] | None:
+        return self.payload if "payload" in self.model_fields_set else None
