@@ -37,7 +37,9 @@ _PROGRESS: Final = """(
 ) AS progress"""
 
 _GET: Final = f"SELECT {', '.join(columns())}, {_PROGRESS} FROM aftercommit.tasks WHERE id = ANY($1::uuid[])"
-_GET_SLIM: Final = f"SELECT {', '.join(columns(frozenset()))} FROM aftercommit.tasks WHERE id = ANY($1::uuid[])"
+_GET_SLIM: Final = (
+    f"SELECT {', '.join(columns(frozenset()))}, {_PROGRESS} FROM aftercommit.tasks WHERE id = ANY($1::uuid[])"
+)
 _FINISHED: Final = "SELECT id FROM aftercommit.tasks WHERE id = ANY($1::uuid[]) AND finished_at IS NOT NULL"
 _ATTEMPTS: Final = """
     SELECT task_id, attempt, outcome, worker, started_at, finished_at, error, payload

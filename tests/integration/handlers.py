@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from aftercommit import Context, Fail, Retry, task
+from aftercommit import Backoff, Context, Fail, Retry, Snooze, task
 
 
 @task("test.sleep")
@@ -44,6 +44,62 @@ async def fail_until(attempt: int, context: Context, after: float | None = None)
     if context.attempt < attempt:
         raise Retry("not yet", after=after)
     return context.attempt
+
+
+@task("test.backoff", max_retries=2, retry=Backoff(initial_seconds=0.4, factor=2, jitter=0))
+async def back_off() -> None:
+    raise RuntimeError("no luck")
+
+
+@task("test.retry_on", retry_on=(ConnectionError,))
+async def retry_on(kind: str) -> None:
+    raise {"connection": ConnectionResetError, "value": ValueError}[kind]("as asked")
+
+
+@task("test.snooze", max_retries=0)
+async def snooze(context: Context, until: int, seconds: float = 1.0) -> int:
+    """Snoozes before this attempt."""
+    if context.attempt < until:
+        raise Snooze(seconds, "not yet")
+    return context.attempt
+
+
+@task("test.isolated_snooze", max_retries=0, isolated=True)
+def isolated_snooze(context: Context) -> int:
+    if context.attempt < 2:
+        raise Snooze(1, "not yet")
+    return context.attempt
+
+
+@task("test.progress")
+async def progress(context: Context, seconds: float = 0.0) -> None:
+    context.progress(0.25, "page 1 of 4")
+    await asyncio.sleep(seconds)
+    for step in range(1, 1_001):
+        context.progress(step / 1_000, f"step {step}")
+    if context.attempt < 2:
+        raise Retry("again", after=0)
+
+
+@task("test.thread_progress")
+def thread_progress(context: Context, seconds: float = 0.0) -> None:
+    context.progress(0.25, "page 1 of 4")
+    time.sleep(seconds)  # the point of it: it blocks its thread
+    context.progress(1)
+
+
+@task("test.isolated_progress", isolated=True)
+async def isolated_progress(context: Context, seconds: float = 0.0) -> None:
+    """Never lets the event loop of its process go on."""
+    context.progress(0.25, "page 1 of 4")
+    time.sleep(seconds)
+    for step in range(1, 1_001):
+        context.progress(step / 1_000)
+
+
+@task("test.isolated_return", isolated=True)
+def isolated_return(size: int) -> str:
+    return "x" * size
 
 
 @task("test.typed")

@@ -239,6 +239,71 @@ async def test_retry_sends_the_task_out_again_when_it_is_final(service: Service,
         assert await outbox(service) == []
 
 
+async def test_retry_takes_another_payload_and_the_history_keeps_the_old_one(service: Service) -> None:
+    api = await service.api()
+    task_id = (await api.submit("echo", payload={"a": 1}))["id"]
+
+    async def fail(attempt: int) -> None:
+        await service.query(
+            f"UPDATE aftercommit.tasks SET status = 'failed', attempt = {attempt}, finished_at = now(), error = {ERROR}"
+        )
+        await service.query(
+            f"INSERT INTO aftercommit.attempts (task_id, attempt, outcome) SELECT id, {attempt}, 'failed'"
+            " FROM aftercommit.tasks"
+        )
+
+    async def retry(body: Any) -> Any:
+        status, task = await api.call("POST", f"/v1/tasks/{task_id}/retry", body)
+        assert (status, task["status"]) == (200, "queued")
+        return task["payload"]
+
+    await fail(1)
+    assert await retry({"payload": {"a": 2}}) == {"a": 2}
+    # Nothing ran with that payload.
+    await api.call("POST", f"/v1/tasks/{task_id}/cancel")
+    assert await retry({"payload": {"a": 3}}) == {"a": 3}
+    await fail(2)
+    assert await retry({}) == {"a": 3}
+    await fail(3)
+    assert await retry({"payload": {}}) == {}
+    kept = [(attempt["attempt"], attempt.get("payload")) for attempt in await api.attempts(task_id)]
+    assert kept == [(1, {"a": 1}), (2, None), (3, {"a": 3})]
+
+
+async def test_payload_of_a_task_that_never_ran_is_kept_when_it_is_replaced(service: Service) -> None:
+    api = await service.api()
+    task_id = (await api.submit("echo", payload={"a": 1}))["id"]
+    for payload in ({"a": 2}, {"a": 3}):
+        await api.call("POST", f"/v1/tasks/{task_id}/cancel")
+        assert (await api.call("POST", f"/v1/tasks/{task_id}/retry", {"payload": payload}))[0] == 200
+    [kept] = await api.attempts(task_id)
+    assert (kept["attempt"], kept["outcome"], kept["payload"], kept["worker"]) == (0, "cancelled", {"a": 1}, None)
+
+
+async def test_retry_is_refused_when_its_payload_does_not_fit(service: Service) -> None:
+    api = await service.api(api_max_payload_bytes=100)
+    task_id = await submit_in(service, api, "failed")
+    before = await api.get(task_id)
+    bodies: list[tuple[Any, str]] = [
+        ({"payload": []}, "#/payload"),
+        ({"payload": None}, "#/payload"),
+        ({"payload": "x"}, "#/payload"),
+        ({"payload": {"a": "x" * 93}}, "#/payload"),
+        ({"payload": {"a": "\x00"}}, "#/payload/a"),
+        ({"payload": {"\ud800": 1}}, "#/payload"),
+        ({"max_retries": 5}, "#/max_retries"),
+        ([], "#"),
+    ]
+    for body, pointer in bodies:
+        problem = await api.refusal("POST", f"/v1/tasks/{task_id}/retry", body)
+        assert (problem["status"], problem["errors"][0]["pointer"]) == (422, pointer), body
+    not_json = await api.refusal("POST", f"/v1/tasks/{task_id}/retry", data=b"payload=1")
+    assert not_json["status"] == 415
+    assert await api.get(task_id) == before
+    status, task = await api.call("POST", f"/v1/tasks/{task_id}/retry", {"payload": {"a": "x" * 92}})
+    assert (status, task["payload"]) == (200, {"a": "x" * 92})
+
+
 @pytest.mark.parametrize("state", STATES)
 async def test_completion_records_a_result_when_the_task_is_unfinished(service: Service, state: str) -> None:
     api = await service.api()

@@ -100,6 +100,29 @@ async def test_time_that_is_none_is_refused(service: Service, fields: dict[str, 
     assert await pointers(api, json.dumps({"type": "echo", **fields})) == [pointer]
 
 
+@pytest.mark.parametrize(
+    ("retry", "kept"),
+    [
+        ({"delays_seconds": [0, 5, 0.5]}, {"delays_seconds": [0, 5, 0.5]}),
+        (
+            {"backoff": {"initial_seconds": 1}},
+            {"backoff": {"initial_seconds": 1, "factor": 2, "cap_seconds": 3600, "jitter": 0.1}},
+        ),
+        (None, None),
+    ],
+)
+async def test_own_delays_are_kept_as_submitted(service: Service, retry: Any, kept: Any) -> None:
+    api = await service.api()
+    header = {"Idempotency-Key": "k"}
+    body = {"type": "echo", "retry": retry, "result_ttl_seconds": 0.5}
+    first = await api.ask("POST", "/v1/tasks", body, headers=header)
+    assert (first.body["retry"], first.body["result_ttl_seconds"], first.body["result_expires_at"]) == (kept, 0.5, None)
+    assert await api.get(first.body["id"]) == first.body
+    assert (await api.ask("POST", "/v1/tasks", body, headers=header)).body == first.body
+    _, page = await api.call("GET", "/v1/tasks")
+    assert page["tasks"][0]["retry"] == kept
+
+
 async def test_doubles_are_dropped_when_a_tag_is_given_twice(service: Service) -> None:
     api = await service.api()
     task = await api.submit("echo", tags=["b", "a", "b"])
@@ -149,6 +172,24 @@ BAD_FIELDS: list[tuple[str, str]] = [
     ('{"type": "echo", "timeout_seconds": Infinity}', "#/timeout_seconds"),
     ('{"type": "echo", "timeout_seconds": "5"}', "#/timeout_seconds"),
     (f'{{"type": "echo", "timeout_seconds": {HUGE}}}', "#/timeout_seconds"),
+    ('{"type": "echo", "retry": 5}', "#/retry"),
+    ('{"type": "echo", "retry": {}}', "#/retry"),
+    ('{"type": "echo", "retry": {"delays_seconds": null}}', "#/retry"),
+    ('{"type": "echo", "retry": {"delays_seconds": [5], "backoff": {"initial_seconds": 1}}}', "#/retry"),
+    ('{"type": "echo", "retry": {"delays_seconds": []}}', "#/retry/delays_seconds"),
+    ('{"type": "echo", "retry": {"delays_seconds": [5, -1]}}', "#/retry/delays_seconds/1"),
+    ('{"type": "echo", "retry": {"delays_seconds": [31536001]}}', "#/retry/delays_seconds/0"),
+    ('{"type": "echo", "retry": {"delays_seconds": ["5"]}}', "#/retry/delays_seconds/0"),
+    (json.dumps({"type": "echo", "retry": {"delays_seconds": [1] * 51}}), "#/retry/delays_seconds"),
+    ('{"type": "echo", "retry": {"delay": 5}}', "#/retry/delay"),
+    ('{"type": "echo", "retry": {"backoff": {}}}', "#/retry/backoff/initial_seconds"),
+    ('{"type": "echo", "retry": {"backoff": {"initial_seconds": 0}}}', "#/retry/backoff/initial_seconds"),
+    ('{"type": "echo", "retry": {"backoff": {"initial_seconds": 1, "factor": 0.5}}}', "#/retry/backoff/factor"),
+    ('{"type": "echo", "retry": {"backoff": {"initial_seconds": 1, "jitter": 1.5}}}', "#/retry/backoff/jitter"),
+    ('{"type": "echo", "retry": {"backoff": {"initial_seconds": 1, "cap_seconds": 0}}}', "#/retry/backoff/cap_seconds"),
+    ('{"type": "echo", "result_ttl_seconds": 0}', "#/result_ttl_seconds"),
+    ('{"type": "echo", "result_ttl_seconds": true}', "#/result_ttl_seconds"),
+    (f'{{"type": "echo", "result_ttl_seconds": {HUGE}}}', "#/result_ttl_seconds"),
     ('{"type": "echo", "tags": "a"}', "#/tags"),
     ('{"type": "echo", "tags": ["ok", "not ok"]}', "#/tags/1"),
     ('{"type": "echo", "tags": [""]}', "#/tags/0"),

@@ -30,11 +30,13 @@ from aftercommit.db import (
     listing,
     outbox,
     outbox_counts,
+    progress,
     queue_counts,
     reconcile,
     record,
     record_and_claim,
     rescue,
+    results,
     retention,
     schedule,
     steering,
@@ -44,6 +46,7 @@ from aftercommit.db import (
 from aftercommit.db.database import FRESH_PLANS, KEPT_PLANS, Fetch, session_settings
 from aftercommit.db.engine import database_url
 from aftercommit.db.listing import TaskFilter
+from aftercommit.db.progress import Progress
 from aftercommit.db.retention import Kind
 from aftercommit.db.submit import Eager, IdempotencyKey, NewTask, Submission
 from aftercommit.devstack.servers import Servers
@@ -77,8 +80,12 @@ FILL = f"""
     ) AS made;
     UPDATE aftercommit.tasks SET enqueued = false WHERE id IN (SELECT id FROM aftercommit.tasks
         WHERE status = 'retrying' LIMIT 50);
+    UPDATE aftercommit.tasks SET result = 'null', result_expires_at = finished_at + interval '1 day'
+        WHERE status = 'succeeded' AND type = 'type.1';
     INSERT INTO aftercommit.attempts (task_id, attempt, outcome, error)
         SELECT id, 1, 'failed', error FROM aftercommit.tasks;
+    INSERT INTO aftercommit.progress (task_id, attempt, fraction, message)
+        SELECT id, 1, 0.5, 'page 4 of 8' FROM aftercommit.tasks;
     INSERT INTO aftercommit.outbox_rows (work_queue, delay_seconds, task_ids, dispatches, failed_at, eager_until)
     SELECT 'tasks.' || priority, CASE WHEN status = 'failed' THEN 5 END, ARRAY[id], ARRAY[1],
         CASE WHEN status = 'cancelled' THEN now() END,
@@ -108,12 +115,15 @@ def find_over(kind: Kind) -> Call:
 
 
 STATEMENTS: dict[str, tuple[Call, set[str]]] = {
-    "get": (lambda fetch: tasks.get(fetch, IDS[:1]), {"tasks_pkey"}),
-    "get many": (lambda fetch: tasks.get(fetch, IDS), {"tasks_pkey"}),
+    "get": (lambda fetch: tasks.get(fetch, IDS[:1]), {"tasks_pkey", "progress_pkey"}),
+    "get many": (lambda fetch: tasks.get(fetch, IDS), {"tasks_pkey", "progress_pkey"}),
     "finished_among": (lambda fetch: tasks.finished_among(fetch, IDS), {"tasks_pkey"}),
     "list_attempts": (lambda fetch: tasks.list_attempts(fetch, IDS[0]), {"attempts_pkey"}),
     "cancel": (lambda fetch: steering.cancel(fetch, IDS[0]), {"tasks_pkey"}),
-    "resubmit": (lambda fetch: steering.resubmit(fetch, IDS[0]), {"tasks_pkey"}),
+    "resubmit": (
+        lambda fetch: steering.resubmit(fetch, IDS[0], payload="{}"),
+        {"tasks_pkey", "attempts_pkey"},
+    ),
     "complete": (
         lambda fetch: steering.complete(fetch, IDS[0], result="1", error=None, reason=""),
         {"tasks_pkey"},
@@ -198,11 +208,16 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
     "retention.find, unsuccessful": (find_over(Kind.UNSUCCESSFUL), {"tasks_unsuccessful"}),
     "retention.delete, succeeded": (
         lambda fetch: retention.delete(fetch, Kind.SUCCEEDED, IDS, retention_seconds=60),
-        {"tasks_pkey", "attempts_pkey"},
+        {"tasks_pkey", "attempts_pkey", "progress_pkey"},
+    ),
+    "results.delete_old": (lambda fetch: results.delete_old(fetch, since=None, limit=500), {"tasks_with_old_result"}),
+    "results.delete_old, further": (
+        lambda fetch: results.delete_old(fetch, since=NOON, limit=500),
+        {"tasks_with_old_result"},
     ),
     "retention.delete, unsuccessful": (
         lambda fetch: retention.delete(fetch, Kind.UNSUCCESSFUL, IDS, retention_seconds=60),
-        {"tasks_pkey", "attempts_pkey"},
+        {"tasks_pkey", "attempts_pkey", "progress_pkey"},
     ),
 }
 KEPT: dict[str, tuple[Call, set[str]]] = {
@@ -242,7 +257,11 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
     ),
     "outcomes.record": (
         lambda fetch: record.record(fetch, OUTCOMES, closed=[IDS[0]]),
-        {"tasks_pkey"},
+        {"tasks_pkey", "attempts_pkey"},
+    ),
+    "progress.write": (
+        lambda fetch: progress.write(fetch, [Progress(task_id, 1, 0.5, "page 4 of 8") for task_id in IDS]),
+        {"tasks_pkey", "progress_pkey"},
     ),
     "outbox.lock_batch": (
         lambda fetch: outbox.lock_batch(fetch, rows=500, tasks=500, cursors={"tasks.low": 0, "tasks.high": 10}),
@@ -268,7 +287,7 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
 }
 """Statements that are sent through a ``DatabaseConnection``."""
 
-PRIMARY_KEYS = {"tasks_pkey", "outbox_rows_pkey", "idempotency_keys_pkey"}
+PRIMARY_KEYS = {"tasks_pkey", "attempts_pkey", "outbox_rows_pkey", "idempotency_keys_pkey"}
 SMALL = {"broker_marker", "claims", "workers", "queue_statistics"}
 
 

@@ -100,6 +100,9 @@ MOVES: Final[dict[str, Move]] = {
     "complete as a success": Move(completing(result="1"), Event.COMPLETE),
     "complete as a failure": Move(completing(error=ERROR), Event.COMPLETE, failed=True),
     "resubmit": Move(steering.resubmit, Event.RESUBMIT),
+    "resubmit with another payload": Move(
+        lambda fetch, task_id: steering.resubmit(fetch, task_id, payload='{"a": 2}'), Event.RESUBMIT
+    ),
     "send_due": Move(lambda fetch, _: schedule.send_due(fetch, limit=10), Event.FALL_DUE),
     "send_due soon": Move(
         lambda fetch, _: schedule.send_due(fetch, limit=10, within=timedelta(minutes=1)), Event.FALL_DUE
