@@ -13,6 +13,10 @@ from tests.faults.kinds import Kind
 FINAL: Final = ("succeeded", "failed", "cancelled", "expired")
 SHOWN: Final = 5
 
+CANCELLED: Final = frozenset({"cancelled"})
+TAKEN: Final = (200, 202)
+"""The answers to a cancel after which the task can end in no other way."""
+
 
 OLD: Final = "fault.old"
 """The type of tasks that were there before the load, which are not part of the account."""
@@ -84,10 +88,12 @@ async def observe(connection: asyncpg.Connection) -> Seen:
     )
 
 
-def check(submitted: Mapping[UUID, Kind], seen: Seen, account: Account) -> None:
-    """Hold what was acknowledged against what the database holds."""
+def check(
+    submitted: Mapping[UUID, Kind], seen: Seen, account: Account, *, cancels: Mapping[UUID, int] | None = None
+) -> None:
+    """Hold what was acknowledged against what the database holds. ``cancels`` are the answers to cancels, by task."""
     _check_totals(submitted, seen, account)
-    _check_outcomes(submitted, seen, account)
+    _check_outcomes(submitted, seen, account, cancels or {})
     _check_effects(seen, account)
     _check_transactional(submitted, seen, account)
     account.expect("running at the end", sum(task["status"] == "running" for task in seen.tasks.values()))
@@ -110,15 +116,16 @@ def _check_totals(submitted: Mapping[UUID, Kind], seen: Seen, account: Account) 
     account.expect_none("unexpected: never acknowledged", strangers)
 
 
-def _check_outcomes(submitted: Mapping[UUID, Kind], seen: Seen, account: Account) -> None:
+def _check_outcomes(submitted: Mapping[UUID, Kind], seen: Seen, account: Account, cancels: Mapping[UUID, int]) -> None:
     """One end each, the right one, and a record of each attempt before it."""
     wrong, twice = {}, {}
     for task_id, kind in submitted.items():
         task = seen.tasks.get(task_id)
         if task is None or task["status"] not in FINAL:
             continue
-        if task["status"] != kind.ending:
-            wrong[task_id] = f"{kind} {task['status']} after {_history(seen, task_id)}"
+        answer = cancels.get(task_id)
+        if task["status"] not in (CANCELLED if answer in TAKEN else kind.endings):
+            wrong[task_id] = f"{kind}, cancel: {answer}, {task['status']} after {_history(seen, task_id)}"
         # The attempt that succeeded stands in the task, all others in their own rows.
         recorded = task["attempt"] - (task["status"] == "succeeded")
         ends = Counter(row["outcome"] for row in seen.attempts.get(task_id, {}).values())
@@ -156,7 +163,7 @@ def _check_effects(seen: Seen, account: Account) -> None:
 def _check_transactional(submitted: Mapping[UUID, Kind], seen: Seen, account: Account) -> None:
     wrong = {}
     for task_id, kind in submitted.items():
-        if kind is Kind.TRANSACTIONAL and task_id in seen.tasks:
+        if kind in (Kind.TRANSACTIONAL, Kind.DEADLINE) and task_id in seen.tasks:
             rows, status = seen.transactional[task_id], seen.tasks[task_id]["status"]
             if rows != (status == "succeeded"):
                 wrong[task_id] = f"is {status} with {rows} rows"

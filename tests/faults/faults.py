@@ -32,7 +32,7 @@ REPLACE_SECONDS: Final = 30.0
 @dataclass(slots=True)
 class Trial:
     """What a scenario works on. For the account, ``struck`` tells what it did, ``found`` what it measured, and
-    ``flaws`` what should not have been."""
+    ``flaws`` what should not have been. ``cancels`` are the answers to cancels, by task."""
 
     installation: Installation
     load: Load
@@ -40,6 +40,7 @@ class Trial:
     struck: list[str] = field(default_factory=list)
     found: dict[str, object] = field(default_factory=dict)
     flaws: list[str] = field(default_factory=list)
+    cancels: dict[UUID, int] = field(default_factory=dict)
 
     def role(self, *kinds: str) -> RoleProcess:
         """Any process of these kinds, of all when none is named."""

@@ -71,8 +71,18 @@ if HAS_TRANSACTIONS:
     @task(Kind.TRANSACTIONAL)
     async def transactional(context: Context) -> None:
         await _write(context)
-        async with context.transaction() as session:
-            await session.execute(_COMPLETE, {"task_id": context.task_id, "attempt": context.attempt})
+        await _write_with_completion(context)
+
+    @task(Kind.DEADLINE)
+    async def deadline(seconds: float, context: Context) -> None:
+        await _write(context)
+        await asyncio.sleep(seconds)
+        await _write_with_completion(context)
+
+
+async def _write_with_completion(context: Context) -> None:
+    async with context.transaction() as session:
+        await session.execute(_COMPLETE, {"task_id": context.task_id, "attempt": context.attempt})
 
 
 async def _write(context: Context) -> None:

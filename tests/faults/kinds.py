@@ -18,11 +18,15 @@ class Kind(StrEnum):
     TRANSACTIONAL = "fault.transactional"
     ISOLATED = "fault.isolated"
     """Not in every load: each costs a process."""
+    DEADLINE = "fault.deadline"
+    """Not in every load: it may expire."""
 
     @property
-    def ending(self) -> str:
-        """The status that it must end in."""
-        return "failed" if self in (Kind.BROKEN, Kind.HOPELESS) else "succeeded"
+    def endings(self) -> frozenset[str]:
+        """The statuses that it may end in, unless it is cancelled."""
+        if self is Kind.DEADLINE:
+            return frozenset({"succeeded", "expired"})
+        return frozenset({"failed" if self in (Kind.BROKEN, Kind.HOPELESS) else "succeeded"})
 
 
 SHARES: Final = {

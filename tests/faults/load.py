@@ -94,16 +94,25 @@ class Client:
         answer = await self._post(path, bodies[0] if request.single else {"tasks": bodies}, request.key)
         return [UUID(task["id"]) for task in ([answer] if request.single else answer["tasks"])]
 
+    async def cancel(self, task_id: UUID) -> int:
+        """The status of the answer: 200, 202 or 409. Asking again after a lost answer changes nothing. Raises
+        Unanswered."""
+        return (await self._ask(f"/v1/tasks/{task_id}/cancel", {"reason": "by the load"}, (200, 202, 409)))[0]
+
     async def _post(self, path: str, body: Any, key: str) -> Any:
+        return (await self._ask(path, body, (201,), headers={"Idempotency-Key": key}))[1]
+
+    async def _ask(self, path: str, body: Any, good: Sequence[int], **options: Any) -> tuple[int, Any]:
+        """Status and body of an answer whose status is ``good``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ANSWER_SECONDS
         wait_seconds, turn = 0.05, random.randrange(len(self._urls))
         while loop.time() < deadline:
             url = self._urls[turn % len(self._urls)] + path
             try:
-                async with self._session.post(url, json=body, headers={"Idempotency-Key": key}) as response:
-                    if response.status == 201:
-                        return await response.json()
+                async with self._session.post(url, json=body, **options) as response:
+                    if response.status in good:
+                        return response.status, await response.json()
                     self.refusals["Retry-After" in response.headers] += response.status == 503
                     if response.status < 500:
                         raise AssertionError(f"{path} answered {response.status}: {await response.text()}")
@@ -113,7 +122,7 @@ class Client:
             turn += 1
             await asyncio.sleep(wait_seconds * random.uniform(0.5, 1))
             wait_seconds = min(wait_seconds * 2, LONGEST_WAIT_SECONDS)
-        raise Unanswered(f"{path} with Idempotency-Key {key}: no answer within {ANSWER_SECONDS:g} s")
+        raise Unanswered(f"{path} {options}: no answer within {ANSWER_SECONDS:g} s")
 
 
 class Load:

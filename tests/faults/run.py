@@ -117,7 +117,7 @@ async def _close(scenario: Scenario, trial: Trial, account: Account) -> None:
         seen = await observe(connection)
     finally:
         await connection.close()
-    check(load.submitted, seen, account)
+    check(load.submitted, seen, account, cancels=trial.cancels)
     depths = await installation.depths()
     dead_letters = depths.pop(DEAD_LETTERS, 0)
     account.expect("messages at the end", depths, {})

@@ -37,6 +37,8 @@ def servers() -> Iterator[Servers]:
         "network-silent-to-role",
         "locked-row",
         "roles-with-different-settings",
+        "cancels-while-workers-die",
+        "deadlines-while-processes-die",
         "storm",
     ],
 )

@@ -1,6 +1,16 @@
 """Each scenario: which faults strike while a load runs, seeded. All must leave an account that adds up."""
 
-from tests.faults.scenarios import of_broker, of_database, of_load, of_network, of_processes, storm
+from tests.faults.scenarios import of_broker, of_cancels, of_database, of_load, of_network, of_processes, storm
 from tests.faults.scenarios.registry import SCENARIOS, Scenario
 
-__all__ = ["SCENARIOS", "Scenario", "of_broker", "of_database", "of_load", "of_network", "of_processes", "storm"]
+__all__ = [
+    "SCENARIOS",
+    "Scenario",
+    "of_broker",
+    "of_cancels",
+    "of_database",
+    "of_load",
+    "of_network",
+    "of_processes",
+    "storm",
+]
