@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import text
 
-from aftercommit import Context, Fail, Retry, task
+from aftercommit import Context, Fail, Retry, Snooze, task
 from tests.faults.effects import Effects
 from tests.faults.kinds import HAS_TRANSACTIONS, Kind
 
@@ -52,6 +52,13 @@ async def flaky(failures: int, context: Context, after: float | None = None) -> 
     await _write(context)
     if context.attempt <= failures:
         raise Retry("not yet", after=after)
+
+
+@task(Kind.SNOOZING)
+async def snoozing(context: Context) -> None:
+    await _write(context)
+    if context.attempt == 1:
+        raise Snooze(0.3)
 
 
 @task(Kind.BROKEN)

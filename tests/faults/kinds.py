@@ -18,6 +18,7 @@ class Kind(StrEnum):
     TRANSACTIONAL = "fault.transactional"
     ISOLATED = "fault.isolated"
     """Not in every load: each costs a process."""
+    SNOOZING = "fault.snoozing"
     DEADLINE = "fault.deadline"
     """Not in every load: it may expire."""
 

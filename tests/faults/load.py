@@ -100,7 +100,7 @@ class Client:
         return (await self._ask(f"/v1/tasks/{task_id}/cancel", {"reason": "by the load"}, (200, 202, 409)))[0]
 
     async def _post(self, path: str, body: Any, key: str) -> Any:
-        return (await self._ask(path, body, (201,), headers={"Idempotency-Key": key}))[1]
+        return (await self._ask(path, body, (200, 201), headers={"Idempotency-Key": key}))[1]
 
     async def _ask(self, path: str, body: Any, good: Sequence[int], **options: Any) -> tuple[int, Any]:
         """Status and body of an answer whose status is ``good``."""
@@ -130,7 +130,7 @@ class Load:
 
     def __init__(self, requests: Sequence[Request], *, rate: float, at_once: int = SUBMITS_AT_ONCE) -> None:
         """``rate`` is in tasks/s; ``at_once`` requests may be under way."""
-        self._requests = requests
+        self.requests = requests
         self._rate = rate
         self._at_once = at_once
         self.refusals: Counter[bool] = Counter()
@@ -154,7 +154,7 @@ class Load:
                 asyncio.TaskGroup() as group,
             ):
                 client = Client(session, urls)
-                for request in self._requests:
+                for request in self.requests:
                     due = max(due, loop.time() - 1) + len(request.tasks) / self._rate
                     await asyncio.sleep(max(due - loop.time(), 0))
                     await places.acquire()

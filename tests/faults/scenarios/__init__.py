@@ -1,6 +1,15 @@
 """Each scenario: which faults strike while a load runs, seeded. All must leave an account that adds up."""
 
-from tests.faults.scenarios import of_broker, of_cancels, of_database, of_load, of_network, of_processes, storm
+from tests.faults.scenarios import (
+    of_broker,
+    of_cancels,
+    of_database,
+    of_features,
+    of_load,
+    of_network,
+    of_processes,
+    storm,
+)
 from tests.faults.scenarios.registry import SCENARIOS, Scenario
 
 __all__ = [
@@ -9,6 +18,7 @@ __all__ = [
     "of_broker",
     "of_cancels",
     "of_database",
+    "of_features",
     "of_load",
     "of_network",
     "of_processes",

@@ -20,7 +20,7 @@ LOOK_SECONDS: Final = 0.02
 _STATUSES: Final = "SELECT status, count(*) FROM aftercommit.tasks WHERE type = $1 GROUP BY status"
 
 
-async def _cancel_some(trial: Trial) -> None:
+async def cancel_some(trial: Trial) -> None:
     """Cancel a share of the tasks soon after their submit, for as long as the load runs: some wait, some run, some are
     about to be recorded, and some have ended."""
     asked = 0
@@ -54,15 +54,18 @@ async def _each_answer_came(trial: Trial) -> None:
 async def cancels_while_workers_die(trial: Trial) -> None:
     """A cancel that was taken holds, whoever dies; one that was refused left no mark."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(_cancel_some(trial))
+        group.create_task(cancel_some(trial))
         group.create_task(rounds(trial, KILLS, lambda _: faults.kill(trial, trial.role("worker", "maintenance"))))
 
 
+def plan_deadline(rng: Random) -> Planned:
+    """A task that may expire while it waits or runs."""
+    body = {"type": Kind.DEADLINE, "payload": {"seconds": rng.uniform(0, 0.3)}}
+    return Planned(Kind.DEADLINE, body | {"expires_in_seconds": rng.choice((0.3, 3)) * rng.uniform(0.2, 2)})
+
+
 def _some_with_deadline(rng: Random) -> Planned:
-    if rng.random() < 0.3:
-        body = {"type": Kind.DEADLINE, "payload": {"seconds": rng.uniform(0, 0.3)}}
-        return Planned(Kind.DEADLINE, body | {"expires_in_seconds": rng.choice((0.3, 3)) * rng.uniform(0.2, 2)})
-    return plan_task(rng)
+    return plan_deadline(rng) if rng.random() < 0.3 else plan_task(rng)
 
 
 async def _some_expired(trial: Trial) -> None:
