@@ -93,6 +93,7 @@ def _latest_attempt(task: TaskOut, recorded: list[AttemptOut]) -> list[AttemptOu
 
 @router.post(
     "/{task_id:uuid}/cancel",
+    response_model=TaskOut,
     responses=_STOPPING | responses(*TASK_ERRORS, *BODY_ERRORS),
     openapi_extra=documented(CancelIn, required=False),
 )
@@ -101,21 +102,19 @@ async def cancel_task(
     wanted: Annotated[CancelIn, Depends(json_body(CancelIn, required=False))],
     query: Annotated[WaitQuery, Query()],
     dependencies: Injected,
-    response: Response,
-) -> TaskOut:
+) -> Response:
     """Cancel a task that waits: 200. One that runs is stopped: 202, it cannot succeed any more; with ``wait``, 200 as
     soon as it is final."""
     row = await steering.cancel(dependencies.database.fetch, task_id, reason=wanted.reason)
-    if row is None:
-        return await _cancelled_before(dependencies, task_id)
-    task = TaskOut.model_validate(row)
+    task = TaskOut.model_validate(row) if row is not None else await _cancelled_before(dependencies, task_id)
     if task.status not in FINAL:
         dependencies.notifier.cancels()
         if query.wait:
             await dependencies.waiters.wait(task_id, query.wait)
             task = await _get(dependencies, task_id)
-    response.status_code = 200 if task.status in FINAL else 202
-    return task
+    status_code = 200 if task.status in FINAL else 202
+    # Many come at once: what is checked already is not checked again.
+    return Response(task.model_dump_json(), status_code, media_type="application/json")
 
 
 async def _cancelled_before(dependencies: Dependencies, task_id: UUID) -> TaskOut:
