@@ -192,21 +192,20 @@ async def test_thousand_running_tasks_are_cancelled_at_once(api: Api, service: S
             [{"type": "test.sleep_then_write", "payload": {"seconds": 60}} for _ in range(TASKS)]
         )
         await service.until("SELECT count(*) = 1000 FROM aftercommit.tasks WHERE status = 'running'", seconds=60)
-        began = asyncio.get_running_loop().time()
         cancels = asyncio.gather(*(cancel(api, task["id"], reason="all of them") for task in tasks))
         if kills:
             await service.until("SELECT count(*) > 0 FROM aftercommit.tasks WHERE status = 'cancelled'")
             doomed.kill()
-        assert {status for status, _ in await cancels} == {202}
+        # What the dead worker ran may wait for its retry before its cancel comes.
+        assert {status for status, _ in await cancels} <= ({200, 202} if kills else {202})
         asked = asyncio.get_running_loop().time()
         await service.until_idle(seconds=20)
         ended = asyncio.get_running_loop().time()
-        print(f"asked within {asked - began:.2f} s, ended {ended - asked:.2f} s later")
         assert ended - asked < (10 if kills else 2)
     rows = await service.query(
-        "SELECT status, attempt, error ->> 'message' AS reason, count(*) FROM aftercommit.tasks GROUP BY 1, 2, 3"
+        "SELECT status, error ->> 'message' AS reason, count(*) FROM aftercommit.tasks GROUP BY 1, 2"
     )
-    assert [tuple(row) for row in rows] == [("cancelled", 1, "all of them", TASKS)]
+    assert [tuple(row) for row in rows] == [("cancelled", "all of them", TASKS)]
     assert await service.query(EFFECTS) == []
     await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.claims)")
 
