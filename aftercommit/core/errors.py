@@ -93,6 +93,12 @@ class WrongState(AftercommitError):
     title = "The task's state does not allow this"
 
 
+class UniqueConflict(AftercommitError):
+    code = "unique-conflict"
+    status = 409
+    title = "Another task holds the unique key"
+
+
 # --- A server is away or busy: the same request may succeed later.
 
 

@@ -28,7 +28,8 @@ class Status(StrEnum):
 class Event(StrEnum):
     """What moves a task. ``release`` hands an attempt back uncharged, ``snooze`` too, for later; ``resubmit`` is an
     operator's retry. A running task whose code has stopped is ended by ``stop`` after a cancel, and by ``cut`` after
-    its deadline; ``cancel`` and ``expire`` end one that waits."""
+    its deadline; ``cancel`` and ``expire`` end one that waits. A later submit with its unique key may ``replace`` a
+    waiting task, to run at once, or ``postpone`` it, to run later."""
 
     FALL_DUE = "fall_due"
     RUN_NOW = "run_now"
@@ -45,6 +46,8 @@ class Event(StrEnum):
     EXPIRE = "expire"
     COMPLETE = "complete"
     RESUBMIT = "resubmit"
+    REPLACE = "replace"
+    POSTPONE = "postpone"
 
 
 WAITING: Final = (Status.SCHEDULED, Status.QUEUED, Status.RETRYING)
@@ -68,6 +71,8 @@ SOURCES: Final[Mapping[Event, tuple[Status, ...]]] = MappingProxyType(
         Event.EXPIRE: WAITING,
         Event.COMPLETE: UNFINISHED,
         Event.RESUBMIT: FINAL,
+        Event.REPLACE: WAITING,
+        Event.POSTPONE: WAITING,
     }
 )
 """The states each event may start from; every ``UPDATE`` of a status carries these in its ``WHERE``."""
@@ -86,6 +91,7 @@ _TARGETS: Final = MappingProxyType(
         Event.CANCEL: Status.CANCELLED,
         Event.EXPIRE: Status.EXPIRED,
         Event.RESUBMIT: Status.QUEUED,
+        Event.REPLACE: Status.QUEUED,
     }
 )
 
@@ -100,6 +106,8 @@ def target(event: Event, source: Status, *, failed: bool = False) -> Status:
     match event:
         case Event.FALL_DUE | Event.RUN_NOW:
             return Status.QUEUED if source is Status.SCHEDULED else Status.RETRYING
+        case Event.POSTPONE:
+            return Status.RETRYING if source is Status.RETRYING else Status.SCHEDULED
         case Event.COMPLETE:
             return Status.FAILED if failed else Status.SUCCEEDED
         case _:

@@ -110,14 +110,16 @@ class DatabaseConnection:
         return rows
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Fetch]:
-        """A transaction that commits at the end of the block; an error in the block closes the connection.
+    async def transaction(self, *, lock_seconds: float | None = None) -> AsyncIterator[Fetch]:
+        """A transaction that commits at the end of the block; an error in the block closes the connection. With
+        ``lock_seconds`` no statement waits longer than that for a lock.
 
         Raises like ``fetch``. Whether a commit took effect whose answer was lost is unknown.
         """
         try:
             connection = await self._connected()
-            await connection.execute("BEGIN")
+            limit = "" if lock_seconds is None else f"; SET LOCAL lock_timeout = '{lock_seconds * 1000:.0f}ms'"
+            await connection.execute(f"BEGIN{limit}")
             yield connection.fetch
             await connection.execute("COMMIT")
         except BaseException as error:
@@ -185,12 +187,19 @@ class Database:
     """Up to ``size`` connections that callers share, opened when they are needed."""
 
     def __init__(
-        self, settings: Settings, *, application: str, size: int | None = None, seconds: float = STATEMENT_SECONDS
+        self,
+        settings: Settings,
+        *,
+        application: str,
+        size: int | None = None,
+        seconds: float = STATEMENT_SECONDS,
+        planning: Mapping[str, str] = FRESH_PLANS,
     ) -> None:
         """``size`` is POSTGRES_POOL_SIZE unless given."""
         self._settings = settings
         self._application = application
         self._seconds = seconds
+        self._planning = planning
         self._idle: list[DatabaseConnection] = []
         self._free = asyncio.Semaphore(size or settings.postgres_pool_size)
 
@@ -201,9 +210,10 @@ class Database:
             return await connection.fetch(statement, *arguments)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Fetch]:
-        """A transaction that commits at the end of the block. Raises like ``fetch``."""
-        async with self._connection() as connection, connection.transaction() as fetch:
+    async def transaction(self, *, lock_seconds: float | None = None) -> AsyncIterator[Fetch]:
+        """A transaction that commits at the end of the block. With ``lock_seconds`` no statement waits longer than that
+        for a lock. Raises like ``fetch``."""
+        async with self._connection() as connection, connection.transaction(lock_seconds=lock_seconds) as fetch:
             yield fetch
 
     async def close(self) -> None:
@@ -229,7 +239,7 @@ class Database:
 
     def _open(self) -> DatabaseConnection:
         return DatabaseConnection(
-            self._settings, application=self._application, seconds=self._seconds, planning=FRESH_PLANS
+            self._settings, application=self._application, seconds=self._seconds, planning=self._planning
         )
 
 

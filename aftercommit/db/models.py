@@ -72,6 +72,7 @@ tasks: Final = Table(
     Column("features", SmallInteger, nullable=False, server_default="0", comment="bits, see core/features.py"),
     Column("retry", JSON, comment="the task's own delays before its retries; null: the handler's, or the settings'"),
     Column("schedule", JSON, comment="set: the schedule and the tick that made it"),
+    Column("uniqueness", JSON, comment="set: its unique key, and how long it holds it"),
     Column("cancel_reason", Text, comment="why it is to be cancelled, or was"),
     Column("result_ttl_seconds", Double, comment="set: its result is deleted so long after it succeeded"),
     _time("created_at", nullable=False, server_default=_NOW),
@@ -174,15 +175,15 @@ idempotency_keys: Final = Table(
     Index("idempotency_keys_by_age", "created_at"),
 )
 
-# The holder's own row says whether it still holds: what ends a task never touches these rows.
+# Whether a task still holds its key stands in its own row: what ends a task never touches these.
 unique_keys: Final = Table(
     "unique_keys",
     metadata,
     Column("key", LargeBinary, primary_key=True, comment="a hash of the scope and the key"),
     Column("task_id", Uuid, nullable=False, comment="the holder, which may hold it no more"),
+    Column("held_while", Text, nullable=False, comment="waiting, unfinished or for_seconds"),
     _time("held_since", nullable=False, server_default=_NOW),
-    _time("held_until", comment="set: held until then, whatever became of the holder"),
-    Index("unique_keys_by_age", "held_since"),
+    _time("held_until", comment="set with for_seconds"),
 )
 
 progress: Final = Table(

@@ -43,7 +43,8 @@ _RESUBMIT: Final = f"""
     WITH ended AS (
         SELECT id, attempt, status, worker, started_at, finished_at, error,
             CASE WHEN $3::json IS NOT NULL THEN payload END AS replaced
-        FROM aftercommit.tasks WHERE id = $1 AND status = ANY($2::text[]) FOR UPDATE
+        FROM aftercommit.tasks
+        WHERE id = $1 AND status = ANY($2::text[]) AND (features & {Feature.UNIQUE:d} = 0 OR $4) FOR UPDATE
     ), history AS (
         INSERT INTO aftercommit.attempts AS a
             (task_id, attempt, outcome, worker, started_at, finished_at, error, payload)
@@ -68,14 +69,15 @@ _RESUBMIT: Final = f"""
 """
 
 
-async def resubmit(fetch: Fetch, task_id: UUID, *, payload: str | None = None) -> bool:
-    """Send a final task out again with all its retries before it; whether it was final.
+async def resubmit(fetch: Fetch, task_id: UUID, *, payload: str | None = None, key_locked: bool = False) -> bool:
+    """Send a final task out again with all its retries before it; whether it was final. One with a unique key is left
+    alone unless the caller has locked that, ``key_locked``.
 
     Its last attempt goes into the history, where only a success or an outcome recorded by hand does not stand yet. A
     deadline that has passed no longer holds. ``payload``, JSON text, replaces its payload, which the history keeps with
     the last attempt that ran with it. Of a task that was never started it keeps the first as attempt 0.
     """
-    return bool(await fetch(_RESUBMIT, task_id, states.SOURCES[Event.RESUBMIT], payload))
+    return bool(await fetch(_RESUBMIT, task_id, states.SOURCES[Event.RESUBMIT], payload, key_locked))
 
 
 _COMPLETE: Final = f"""

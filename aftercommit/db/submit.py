@@ -9,6 +9,7 @@ from uuid import UUID
 from aftercommit.core.features import Feature
 from aftercommit.core.queues import Priority
 from aftercommit.core.states import Status
+from aftercommit.core.uniqueness import Uniqueness
 from aftercommit.db import eager_rows, outbox
 from aftercommit.db.database import Fetch
 from aftercommit.db.idempotency import KEY_HOURS
@@ -39,6 +40,7 @@ class NewTask:
     retry: str | None = None
     result_ttl_seconds: float | None = None
     schedule: str | None = None
+    unique: Uniqueness | None = None
     features: Feature = Feature.PLAIN
 
     @property
@@ -52,6 +54,7 @@ class NewTask:
             self.retry,
             self.result_ttl_seconds,
             self.schedule,
+            self.unique.stored if self.unique is not None else None,
             int(self.features),
         )
         return values if any(value is not None for value in values[:-1]) or self.features else None
@@ -74,10 +77,14 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What one request submits: all of its tasks or, when another request holds its ``key``, none."""
+    """What one request submits: all of its tasks or, when another request holds its ``key``, none.
+
+    ``answered``: the tasks that its key stands for, where they are not just the new ones.
+    """
 
     tasks: Sequence[NewTask]
     key: IdempotencyKey | None = None
+    answered: Sequence[UUID] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +157,22 @@ _SUBMIT: Final = _submit("status", f"'{Status.QUEUED}'", f"unnest({_ARRAYS}) AS 
 
 # For a group of which a task is not plain.
 _SUBMIT_RICH: Final = _submit(
-    "status, dispatch, enqueued, due_at, expires_at, retry, result_ttl_seconds, schedule, features",
+    "status, dispatch, enqueued, due_at, expires_at, retry, result_ttl_seconds, schedule, uniqueness, features",
     f"CASE WHEN due_at > now() THEN '{Status.SCHEDULED}' ELSE '{Status.QUEUED}' END, (due_at > now() IS NOT TRUE)::int,"
     " due_at > now() IS NOT TRUE, CASE WHEN due_at > now() THEN due_at END, coalesce(now() + expires_in, expires_at),"
-    " retry, result_ttl_seconds, schedule, coalesce(features, 0)",
+    " retry, result_ttl_seconds, schedule, uniqueness, coalesce(features, 0)",
     f"""(
         SELECT *, coalesce(now() + delay, run_at) AS due_at
         FROM unnest(
             {_ARRAYS}, $16::timestamptz[], $17::interval[], $18::timestamptz[], $19::interval[], $20::json[],
-            $21::float8[], $22::json[], $23::smallint[]
+            $21::float8[], $22::json[], $23::json[], $24::smallint[]
         ) AS given (
-            {_NAMES}, run_at, delay, expires_at, expires_in, retry, result_ttl_seconds, schedule, features
+            {_NAMES}, run_at, delay, expires_at, expires_in, retry, result_ttl_seconds, schedule, uniqueness, features
         )
     ) AS submitted""",
     sent="task WHERE dispatch > 0",
 )
-_PLAIN: Final = (None,) * 8
+_PLAIN: Final = (None,) * 9
 
 
 async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager = NOT_EAGER) -> Committed:
@@ -175,7 +182,7 @@ async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager =
     A key may come once. Two requests with one key wait for each other on the key's row; keys are locked in their
     order. An id that exists is refused.
     """
-    keyed = [(each.key, each.tasks) for each in submissions if each.key is not None]
+    keyed = [(each.key, _ids(each)) for each in submissions if each.key is not None]
     new = [(task, each.key) for each in submissions for task in each.tasks]
     rich = [task.rich for task, _ in new]
     some_rich = any(rich)
@@ -183,7 +190,7 @@ async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager =
         _SUBMIT_RICH if some_rich else _SUBMIT,
         [key.key for key, _ in keyed],
         [key.request_hash for key, _ in keyed],
-        ["{" + ",".join(str(task.id) for task in tasks) + "}" for _, tasks in keyed],
+        ["{" + ",".join(map(str, ids)) + "}" for _, ids in keyed],
         [task.id for task, _ in new],
         [task.type for task, _ in new],
         [task.queue for task, _ in new],
@@ -204,6 +211,10 @@ async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager =
         due_at < created_at + SOON for task, _ in new if (due_at := task.due_at(created_at)) is not None
     )
     return Committed(created_at, frozenset(rows[0]["free_keys"]), own, soon)
+
+
+def _ids(submission: Submission) -> Sequence[UUID]:
+    return [task.id for task in submission.tasks] if submission.answered is None else submission.answered
 
 
 def _first_sending(row_id: int, work_queue: str, task_ids: Sequence[UUID]) -> OutboxRow:

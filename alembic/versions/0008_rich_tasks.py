@@ -30,12 +30,12 @@ def upgrade() -> None:
         "unique_keys",
         sa.Column("key", sa.LargeBinary(), nullable=False, comment="a hash of the scope and the key"),
         sa.Column("task_id", sa.Uuid(), nullable=False, comment="the holder, which may hold it no more"),
+        sa.Column("held_while", sa.Text(), nullable=False, comment="waiting, unfinished or for_seconds"),
         _time("held_since", server_default=NOW, nullable=False),
-        _time("held_until", comment="set: held until then, whatever became of the holder"),
+        _time("held_until", comment="set with for_seconds"),
         sa.PrimaryKeyConstraint("key", name="unique_keys_pkey"),
         schema="aftercommit",
     )
-    op.create_index("unique_keys_by_age", "unique_keys", ["held_since"], schema="aftercommit")
     op.create_table(
         "progress",
         sa.Column("task_id", sa.Uuid(), nullable=False),
@@ -61,6 +61,7 @@ def _add_to_tasks() -> None:
             comment="the task's own delays before its retries; null: the handler's, or the settings'",
         ),
         sa.Column("schedule", sa.JSON(), comment="set: the schedule and the tick that made it"),
+        sa.Column("uniqueness", sa.JSON(), comment="set: its unique key, and how long it holds it"),
         sa.Column("cancel_reason", sa.Text(), comment="why it is to be cancelled, or was"),
         sa.Column("result_ttl_seconds", sa.Double(), comment="set: its result is deleted so long after it succeeded"),
         _time("expires_at", comment="set: it is not started any more from then on, and what runs is cut"),
@@ -133,6 +134,7 @@ def downgrade() -> None:
         "result_expires_at",
         "expires_at",
         "result_ttl_seconds",
+        "uniqueness",
         "cancel_reason",
         "schedule",
         "retry",

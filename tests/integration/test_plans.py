@@ -4,6 +4,7 @@ PLANS_TASKS says how many tasks there are: ten million take some minutes to make
 """
 
 import asyncio
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from aftercommit.core.queues import Priority, WorkQueue
 from aftercommit.core.settings import Settings
 from aftercommit.core.states import Event, Status
 from aftercommit.core.task_ref import TaskRef
+from aftercommit.core.uniqueness import HeldWhile, OnConflict, Scope, Uniqueness
 from aftercommit.db import (
     broker_loss,
     cancels,
@@ -42,6 +44,8 @@ from aftercommit.db import (
     steering,
     submit,
     tasks,
+    unique_key_sweep,
+    unique_keys,
 )
 from aftercommit.db.database import FRESH_PLANS, KEPT_PLANS, Fetch, session_settings
 from aftercommit.db.engine import database_url
@@ -94,12 +98,27 @@ FILL = f"""
     INSERT INTO aftercommit.idempotency_keys (key, request_hash, task_ids, created_at)
     SELECT id::text, '\\x00', ARRAY[id], CASE type WHEN 'type.1' THEN now() - interval '25 hours' ELSE now() END
     FROM aftercommit.tasks;
+    INSERT INTO aftercommit.unique_keys (key, task_id, held_while, held_until)
+    SELECT sha256(id::text::bytea), id, 'unfinished', CASE type WHEN 'type.1' THEN now() END FROM aftercommit.tasks;
 """
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 IDS = [UUID(int=(1767225600000 + n * 4000) << 80 | 0x7 << 76 | 0x2 << 62 | n) for n in range(1, 101)]
 LAST_ID = UUID(int=(1767225600000 + TASKS * 4000) << 80)
 OUTCOMES = [Outcome(task_id=task_id, attempt=1, worker="worker", ending=Event.SUCCEED, result="1") for task_id in IDS]
+
+KEYS = [hashlib.sha256(str(task_id).encode()).digest() for task_id in IDS]
+UNIQUE = [
+    NewTask(
+        id=task_id,
+        type="a",
+        payload="{}",
+        unique=Uniqueness(
+            key=key, scope=Scope.TYPE, held_while=HeldWhile.UNFINISHED, on_conflict=OnConflict.RETURN_EXISTING
+        ),
+    )
+    for task_id, key in zip(IDS, KEYS, strict=True)
+]
 
 Call = Callable[[Fetch], Awaitable[object]]
 
@@ -180,6 +199,24 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
     "record.record_own": (lambda fetch: record.record_own(fetch, OUTCOMES[0]), {"tasks_pkey"}),
     "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),
     "idempotency.prune": (lambda fetch: idempotency.prune(fetch, limit=10), {"idempotency_keys_by_age"}),
+    "unique_keys.find": (lambda fetch: unique_keys.find(fetch, KEYS), {"unique_keys_pkey", "tasks_pkey"}),
+    "unique_keys.lock_own": (
+        lambda fetch: unique_keys.lock_own(fetch, IDS[0]),
+        {"unique_keys_pkey", "tasks_pkey"},
+    ),
+    "unique_keys.take_own": (
+        lambda fetch: unique_keys.take_own(fetch, IDS[0]),
+        {"unique_keys_pkey", "tasks_pkey"},
+    ),
+    "unique_key_sweep.find": (
+        lambda fetch: unique_key_sweep.find(fetch, after=b"", limit=1_000),
+        {"unique_keys_pkey", "tasks_pkey"},
+    ),
+    "unique_key_sweep.lock": (lambda fetch: unique_key_sweep.lock(fetch, KEYS), {"unique_keys_pkey"}),
+    "unique_key_sweep.delete": (
+        lambda fetch: unique_key_sweep.delete(fetch, KEYS),
+        {"unique_keys_pkey", "tasks_pkey"},
+    ),
     "reconcile.find_passed_over": (
         lambda fetch: reconcile.find_passed_over(
             fetch, WorkQueue("emails", Priority.HIGH), after=UUID(int=0), until=IDS[99], before=NOON, limit=1_000
@@ -221,6 +258,14 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
     ),
 }
 KEPT: dict[str, tuple[Call, set[str]]] = {
+    "unique_keys.find": (lambda fetch: unique_keys.find(fetch, KEYS), {"unique_keys_pkey", "tasks_pkey"}),
+    "unique_keys.find_and_lock": (
+        lambda fetch: unique_keys.find_and_lock(fetch, KEYS[:1]),
+        {"unique_keys_pkey", "tasks_pkey"},
+    ),
+    "unique_keys.lock": (lambda fetch: unique_keys.lock(fetch, UNIQUE), {"unique_keys_pkey"}),
+    "unique_keys.take": (lambda fetch: unique_keys.take(fetch, UNIQUE), {"unique_keys_pkey"}),
+    "unique_keys.replace": (lambda fetch: unique_keys.replace(fetch, UNIQUE, now=NOON), {"tasks_pkey"}),
     "submit": (
         lambda fetch: submit.submit(
             fetch,
@@ -287,7 +332,7 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
 }
 """Statements that are sent through a ``DatabaseConnection``."""
 
-PRIMARY_KEYS = {"tasks_pkey", "attempts_pkey", "outbox_rows_pkey", "idempotency_keys_pkey"}
+PRIMARY_KEYS = {"tasks_pkey", "attempts_pkey", "outbox_rows_pkey", "idempotency_keys_pkey", "unique_keys_pkey"}
 SMALL = {"broker_marker", "claims", "workers", "queue_statistics"}
 
 

@@ -16,12 +16,24 @@ import pytest
 
 import aftercommit.db
 from aftercommit.core.outcomes import Ending, Outcome
+from aftercommit.core.queues import Priority
 from aftercommit.core.retries import Delay
 from aftercommit.core.states import FINAL, SOURCES, WAITING, Event, Status, target
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claims, expiry, reconcile, record, record_and_claim, retention, schedule, steering
+from aftercommit.db import (
+    claims,
+    expiry,
+    reconcile,
+    record,
+    record_and_claim,
+    retention,
+    schedule,
+    steering,
+    unique_keys,
+)
 from aftercommit.db.database import Database, DatabaseConnection, Fetch
 from aftercommit.db.retention import Kind
+from aftercommit.db.submit import NewTask
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance.rescuer import Rescuer
 from tests.integration.rows import add_tasks, add_worker, ids
@@ -53,6 +65,14 @@ def a_success(task_id: UUID) -> Outcome:
 
 def completing(*, result: str | None = None, error: str | None = None) -> Callable[[Fetch, UUID], Awaitable[Any]]:
     return lambda fetch, task_id: steering.complete(fetch, task_id, result=result, error=error, reason="by hand")
+
+
+def replacing(**fields: Any) -> Callable[[Fetch, UUID], Awaitable[Any]]:
+    def run(fetch: Fetch, task_id: UUID) -> Awaitable[Any]:
+        task = NewTask(id=task_id, type="other", payload="[1]", **fields)
+        return unique_keys.replace(fetch, [task], now=datetime.now(UTC))
+
+    return run
 
 
 async def resend(fetch: Fetch, task_id: UUID) -> None:
@@ -114,6 +134,9 @@ MOVES: Final[dict[str, Move]] = {
     ),
     "expire": Move(lambda fetch, _: expiry.expire(fetch, limit=10), Event.EXPIRE),
     "expire soon": Move(lambda fetch, _: expiry.expire(fetch, limit=10, within=timedelta(minutes=1)), Event.EXPIRE),
+    "replace": Move(replacing(), Event.REPLACE),
+    "replace in another work queue": Move(replacing(priority=Priority.HIGH), Event.REPLACE),
+    "replace for later": Move(replacing(delay=timedelta(hours=1)), Event.POSTPONE),
     "resend": Move(resend, None),
 }
 
@@ -237,6 +260,7 @@ def test_every_statement_that_changes_a_status_is_tried_above() -> None:
         "record_and_claim": 1,
         "schedule": 2,
         "steering": 3,
+        "unique_keys": 1,
     }
 
 

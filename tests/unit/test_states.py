@@ -19,6 +19,9 @@ from aftercommit.core.states import FINAL, SOURCES, UNFINISHED, WAITING, Event, 
         *((Event.CANCEL, waiting, Status.CANCELLED) for waiting in WAITING),
         *((Event.COMPLETE, unfinished, Status.SUCCEEDED) for unfinished in UNFINISHED),
         *((Event.RESUBMIT, final, Status.QUEUED) for final in FINAL),
+        *((Event.REPLACE, waiting, Status.QUEUED) for waiting in WAITING),
+        (Event.POSTPONE, Status.QUEUED, Status.SCHEDULED),
+        (Event.POSTPONE, Status.RETRYING, Status.RETRYING),
     ],
 )
 def test_target_is_the_design_s_arrow_when_the_event_is_legal(event: Event, source: Status, expected: Status) -> None:
