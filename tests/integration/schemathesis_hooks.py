@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import schemathesis
@@ -18,14 +19,14 @@ _delay: TypeAdapter[Any] = TypeAdapter(DelaySeconds, config={"strict": True})
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: Any, kwargs: dict[str, Any]) -> None:
-    """Make each good key a new one: that a key stands for its first request is no part of a request's schema."""
+    """Make each good key a new one, and give payloads the fields that unique keys are made of: that a key stands for
+    its first request, and which fields a payload must have, is no part of a request's schema."""
+    for task in _tasks(case.body):
+        if isinstance(unique := task.get("unique"), dict) and isinstance(unique.get("fields"), list):
+            _complete(task.setdefault("payload", {}), unique["fields"])
+        _put_deadline_last(task)
     if re.fullmatch(KEY_PATTERN, str((case.headers or {}).get(HEADER, ""))):
         case.headers[HEADER] = f"key-{next(_numbers)}"
-    if isinstance(case.body, dict):
-        tasks = case.body.get("tasks")
-        for task in [case.body, *(tasks if isinstance(tasks, list) else [])]:
-            if isinstance(task, dict):
-                _put_deadline_last(task)
 
 
 def _put_deadline_last(task: dict[str, Any]) -> None:
@@ -48,3 +49,21 @@ def _fits(kind: TypeAdapter[Any], value: Any) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def _tasks(body: Any) -> Iterator[dict[str, Any]]:
+    tasks = body["tasks"] if isinstance(body, dict) and isinstance(body.get("tasks"), list) else [body]
+    yield from (task for task in tasks if isinstance(task, dict))
+
+
+def _complete(payload: Any, fields: list[Any]) -> None:
+    for name in fields:
+        place = payload
+        if not isinstance(name, str) or not isinstance(place, dict):
+            return
+        *outer, last = name.split(".")
+        for part in outer:
+            if not isinstance(place.get(part), dict):
+                place[part] = {}
+            place = place[part]
+        place.setdefault(last, None)

@@ -84,11 +84,13 @@ class Api:
     async def submit(self, type: str, **fields: Any) -> dict[str, Any]:
         status, task = await self.call("POST", "/v1/tasks", {"type": type, **fields})
         assert status == 201, task
+        assert task.pop("submission") == "created"
         return dict(task)
 
     async def submit_batch(self, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         status, answer = await self.call("POST", "/v1/tasks/batch", {"tasks": tasks})
         assert status == 201, answer
+        assert {task.pop("submission") for task in answer["tasks"]} == {"created"}
         return list(answer["tasks"])
 
     async def get(self, task_id: str, *, wait: float = 0) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from aftercommit.core.errors import (
     Overloaded,
     TaskNotFound,
     TasksDeleted,
+    UniqueConflict,
     UnsupportedMediaType,
     WrongState,
 )
@@ -75,7 +76,7 @@ def responses(*kinds: type[AftercommitError]) -> dict[int | str, dict[str, Any]]
 
 BODY_ERRORS: Final = (MalformedRequest, BodyTimeout, BodyTooLarge, UnsupportedMediaType, Overloaded)
 TASK_ERRORS: Final = (TaskNotFound, WrongState)
-SUBMIT_ERRORS: Final = (*BODY_ERRORS, IdempotencyKeyReused, TasksDeleted)
+SUBMIT_ERRORS: Final = (*BODY_ERRORS, IdempotencyKeyReused, TasksDeleted, UniqueConflict)
 
 
 def render(error: AftercommitError) -> JSONResponse:

@@ -1,5 +1,6 @@
 """What goes in and out over HTTP. Input is strict: nothing is coerced, unknown fields are refused."""
 
+import json
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
@@ -9,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from aftercommit.core.features import Feature
 from aftercommit.core.queues import Priority
 from aftercommit.core.states import Status
+from aftercommit.core.uniqueness import Scope
 from aftercommit.server.submission.task_input import (
     DELAY_GIVEN,
     RUN_AT_GIVEN,
@@ -135,6 +137,22 @@ class ProgressOut(Output):
     reported_at: datetime
 
 
+class UniqueOut(Output):
+    """A task's unique key, as it was submitted."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    key: str | None = Field(examples=["order-17"])
+    fields: list[str] | None = Field(description="The fields of its first payload that make up the key")
+    scope: Scope
+    held_while: str | None = Field(alias="while", description="waiting or unfinished; null: for_seconds")
+    for_seconds: float | None
+
+
+def _parsed(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
 class ListedTaskOut(Output):
     """A task as it stands now. What was not asked for, or has no room in the answer, is left out."""
 
@@ -167,6 +185,7 @@ class ListedTaskOut(Output):
     finished_at: datetime | None
     result_expires_at: datetime | None = Field(description="When its result is deleted, or was")
     progress: ProgressOut | None = Field(default=None, description="What its handler told last; not in listings")
+    unique: Annotated[UniqueOut | None, BeforeValidator(_parsed)] = Field(validation_alias="uniqueness")
 
 
 class TaskOut(ListedTaskOut):
@@ -175,13 +194,6 @@ class TaskOut(ListedTaskOut):
     payload: dict[str, Any]
     result: Any
     error: ErrorOut | None = Field(description="Why it did not succeed, or why it is being retried")
-
-
-class TasksOut(Output):
-    tasks: list[ListedTaskOut] = Field(
-        description="A replay leaves payload, result and error out where it would have more of them than "
-        "API_MAX_PAGE_BYTES"
-    )
 
 
 class TaskPage(Output):

@@ -1,26 +1,28 @@
 """``POST /v1/tasks``: parses a request, has it submitted, renders what became of its tasks."""
 
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Final, assert_never
 
 from fastapi import APIRouter, Request, Response
 
-from aftercommit.core.errors import FieldError
+from aftercommit.core.errors import FieldError, UniqueConflict
 from aftercommit.core.states import Status
 from aftercommit.db.submit import IdempotencyKey, NewTask
 from aftercommit.server.api.body import documented, read_json, validated
 from aftercommit.server.api.dependencies import Dependencies
 from aftercommit.server.api.direct_routes import Endpoint
-from aftercommit.server.api.problems import SUBMIT_ERRORS, invalid, responses
-from aftercommit.server.api.schemas import KEY_PATTERN, BatchIn, ListedTaskOut, TaskOut, TasksOut
+from aftercommit.server.api.problems import MOST_ERRORS, SUBMIT_ERRORS, invalid, responses
+from aftercommit.server.api.schemas import KEY_PATTERN, BatchIn, UniqueOut
+from aftercommit.server.api.submit_schemas import ListedSubmittedTaskOut, SubmittedTaskOut, SubmittedTasksOut
 from aftercommit.server.submission.request_hash import request_hash
-from aftercommit.server.submission.results import Created, Replayed, SubmittedTask
+from aftercommit.server.submission.results import Created, Fate, Known, SubmittedTask
 from aftercommit.server.submission.submission_queue import SubmissionDropped
 from aftercommit.server.submission.submitter import TasksRefused
 from aftercommit.server.submission.task_input import TaskIn
+from aftercommit.server.submission.unique_commit import UniqueKeysHeld
 
 KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
@@ -43,6 +45,9 @@ _CREATED: Final[dict[int | str, dict[str, Any]]] = {
         }
     }
 }
+_FOUND: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": SubmittedTaskOut, "description": "The task that holds the unique key, replaced or as it is"}
+}
 _NOBODY: Final = Response(status_code=499)
 """For a client that has left."""
 
@@ -53,27 +58,29 @@ router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 @router.post(
     "",
     status_code=201,
-    response_model=TaskOut,
-    responses=_CREATED | responses(*SUBMIT_ERRORS),
+    response_model=SubmittedTaskOut,
+    responses=_FOUND | _CREATED | responses(*SUBMIT_ERRORS),
     openapi_extra=documented(TaskIn) | {"parameters": [_KEY_PARAMETER]},
 )
 async def submit_task(request: Request) -> Response:
-    """Commit one task. It will run."""
+    """Commit one task. It will run. 200: nothing was made, since another task holds its unique key."""
     given = await read_json(request)
     task = validated(TaskIn, given)
     try:
         submitted = await _submit(request, [task], key=_key(request, "one", given))
     except TasksRefused as error:
         raise invalid(*(FieldError(f"#/{flaw.field}", flaw.detail) for flaw in error.flaws)) from None
+    except UniqueKeysHeld as error:
+        raise _conflict(error, lambda _: "#/unique") from None
     except SubmissionDropped:
         return _NOBODY
-    return _created(_render(submitted[0]), submitted[0])
+    return _created(_render(submitted[0]), submitted, status=200 if _holds_key(submitted[0]) else 201)
 
 
 @router.post(
     "/batch",
     status_code=201,
-    response_model=TasksOut,
+    response_model=SubmittedTasksOut,
     responses=_CREATED | responses(*SUBMIT_ERRORS),
     openapi_extra=documented(BatchIn) | {"parameters": [_KEY_PARAMETER]},
 )
@@ -87,9 +94,11 @@ async def submit_batch(request: Request) -> Response:
         raise invalid(
             *(FieldError(f"#/tasks/{flaw.index}/{flaw.field}", flaw.detail) for flaw in error.flaws)
         ) from None
+    except UniqueKeysHeld as error:
+        raise _conflict(error, lambda index: f"#/tasks/{index}/unique") from None
     except SubmissionDropped:
         return _NOBODY
-    return _created(f'{{"tasks":[{",".join(map(_render, submitted))}]}}', *submitted)
+    return _created(f'{{"tasks":[{",".join(map(_render, submitted))}]}}', submitted)
 
 
 DIRECT: Final[Mapping[str, Endpoint]] = {"/v1/tasks": submit_task, "/v1/tasks/batch": submit_batch}
@@ -117,18 +126,31 @@ def _key(request: Request, kind: str, given: Any) -> IdempotencyKey | None:
     return IdempotencyKey(header, request_hash(kind, given))
 
 
-def _created(body: str, *submitted: SubmittedTask) -> Response:
-    replayed = isinstance(submitted[0], Replayed) or any(isinstance(task, Replayed) for task in submitted[1:])
-    return Response(body, 201, {REPLAYED: "true"} if replayed else None, media_type="application/json")
+def _conflict(error: UniqueKeysHeld, pointer: Callable[[int], str]) -> UniqueConflict:
+    flaws = [
+        FieldError(pointer(held.index), f"is held by {f'task {held.task_id}' if held.task_id else 'another task here'}")
+        for held in error.held[:MOST_ERRORS]
+    ]
+    return UniqueConflict(f"{flaws[0].pointer}: {flaws[0].detail}. Nothing was submitted.", errors=flaws)
+
+
+def _holds_key(submitted: SubmittedTask) -> bool:
+    return isinstance(submitted, Known) and submitted.fate is not Fate.REPLAYED
+
+
+def _created(body: str, submitted: Sequence[SubmittedTask], *, status: int = 201) -> Response:
+    replayed = isinstance(submitted[0], Known) and submitted[0].fate is Fate.REPLAYED  # all of them, or none
+    return Response(body, status, {REPLAYED: "true"} if replayed else None, media_type="application/json")
 
 
 def _render(submitted: SubmittedTask) -> str:
-    """The JSON of a task."""
+    """The JSON of a task, and what the submit did."""
     match submitted:
         case Created():
             return _render_new(submitted.task, submitted.created_at)
-        case Replayed():
-            return ListedTaskOut.model_validate(submitted.row).model_dump_json(exclude_unset=True)
+        case Known():
+            known = ListedSubmittedTaskOut.model_validate(submitted.row | {"submission": submitted.fate})
+            return known.model_dump_json(exclude_unset=True)
         case _:
             assert_never(submitted)
 
@@ -151,6 +173,7 @@ def _render_new(task: NewTask, created_at: datetime) -> str:
     state = _SENT_OUT
     if (due_at := task.due_at(created_at)) is not None:
         state = f'"status":"{Status.SCHEDULED}","dispatch":0,"due_at":"{_moment(due_at)}",{_UNSTARTED}'
+    unique = "null" if task.unique is None else UniqueOut.model_validate_json(task.unique.stored).model_dump_json()
     # Types, queues, priorities and tags are made of characters that JSON takes as they are.
     tags = '["' + '","'.join(task.tags) + '"]' if task.tags else "[]"
     expires_at = task.expiry(created_at)
@@ -160,7 +183,7 @@ def _render_new(task: NewTask, created_at: datetime) -> str:
         f'"payload":{task.payload},"tags":{tags},"max_retries":{_number(task.max_retries)},'
         f'"timeout_seconds":{_number(task.timeout_seconds)},"retry":{task.retry or "null"},'
         f'"result_ttl_seconds":{_number(task.result_ttl_seconds)},"created_at":"{moment}","queued_at":"{moment}",'
-        f'"expires_at":{expiry},{state}}}'
+        f'"expires_at":{expiry},{state},"unique":{unique},"submission":"{Fate.CREATED}"}}'
     )
 
 

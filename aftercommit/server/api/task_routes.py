@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 
 from aftercommit.core import failures, json_text
-from aftercommit.core.errors import FieldError, TaskNotFound, WrongState
+from aftercommit.core.errors import FieldError, TaskNotFound, UniqueConflict, WrongState
 from aftercommit.core.states import FINAL, SOURCES, UNFINISHED, Event, Status
 from aftercommit.db import listing, schedule, steering, tasks
 from aftercommit.db.listing import TaskFilter
@@ -26,6 +26,7 @@ from aftercommit.server.api.schemas import (
     TaskQuery,
     WaitQuery,
 )
+from aftercommit.server.submission.resubmission import resubmit
 from aftercommit.server.submission.task_input import ResubmitIn, too_large
 
 router: Final = APIRouter(prefix="/v1/tasks", tags=["tasks"])
@@ -149,15 +150,16 @@ async def reschedule_task(
 
 @router.post(
     "/{task_id:uuid}/retry",
-    responses=responses(*TASK_ERRORS, *BODY_ERRORS),
+    responses=responses(*TASK_ERRORS, UniqueConflict, *BODY_ERRORS),
     openapi_extra=documented(ResubmitIn, required=False),
 )
 async def retry_task(
     task_id: UUID, wanted: Annotated[ResubmitIn, Depends(json_body(ResubmitIn, required=False))], dependencies: Injected
 ) -> TaskOut:
-    """Send a final task out again, with all its retries before it, and with another payload if one is given."""
+    """Send a final task out again, with all its retries before it, and with another payload if one is given. It takes
+    its unique key again: 409 when another task holds that."""
     payload = _payload_text(wanted.new_payload, dependencies)
-    done = await steering.resubmit(dependencies.database.fetch, task_id, payload=payload)
+    done = await resubmit(dependencies.database, task_id, payload=payload)
     dependencies.notifier.outbox()
     return await _changed(dependencies, task_id, done, verb="sent out again", allowed=FINAL)
 

@@ -25,6 +25,7 @@ from aftercommit.server.maintenance.result_pruner import ResultPruner
 from aftercommit.server.maintenance.scheduler import Scheduler
 from aftercommit.server.maintenance.task_pruner import TaskPruner
 from aftercommit.server.maintenance.topology_keeper import TopologyKeeper
+from aftercommit.server.maintenance.unique_key_sweeper import UniqueKeySweeper
 
 Run = Callable[[], Awaitable[float]]
 
@@ -100,6 +101,7 @@ def _services(
             tasks_per_second=settings.retention_tasks_per_second,
             interval_seconds=settings.prune_interval_seconds,
         ).run_once,
+        "sweep_unique_keys": UniqueKeySweeper(database, interval_seconds=settings.prune_interval_seconds).run_once,
         "prune_tasks": pruner.run_once,
     }
 

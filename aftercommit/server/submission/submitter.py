@@ -9,16 +9,20 @@ from uuid_utils.compat import uuid7
 
 from aftercommit.core import json_text
 from aftercommit.core.errors import DatabaseUnavailable, IdempotencyKeyReused, TasksDeleted
+from aftercommit.core.features import Feature
 from aftercommit.core.settings import Settings
+from aftercommit.core.uniqueness import Uniqueness
 from aftercommit.db import idempotency, tasks
 from aftercommit.db.database import Database
 from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
 from aftercommit.db.tasks import TaskRow
 from aftercommit.server.submission.deadlines import deadline_flaw
 from aftercommit.server.submission.group_commit import GroupCommit
-from aftercommit.server.submission.results import Created, Replayed, SubmittedTask
+from aftercommit.server.submission.results import Created, Fate, Known, SubmittedTask
 from aftercommit.server.submission.submission_queue import CallerGone
 from aftercommit.server.submission.task_input import TaskIn, too_large
+from aftercommit.server.submission.unique_commit import UniqueCommit
+from aftercommit.server.submission.unique_key import missing_fields, uniqueness
 
 _TRIES: Final = 2
 
@@ -43,10 +47,13 @@ class TasksRefused(Exception):
 class Submitter:
     """Submits tasks for every way in."""
 
-    def __init__(self, *, settings: Settings, database: Database, group_commit: GroupCommit) -> None:
+    def __init__(
+        self, *, settings: Settings, database: Database, group_commit: GroupCommit, unique_commit: UniqueCommit
+    ) -> None:
         self._settings = settings
         self._database = database
         self._group_commit = group_commit
+        self._unique_commit = unique_commit
 
     async def submit(
         self, wanted: Sequence[TaskIn], *, key: IdempotencyKey | None = None, caller_gone: CallerGone | None = None
@@ -54,19 +61,25 @@ class Submitter:
         """Commit the tasks, all or none; a result for each, in their order.
 
         When an earlier submit with the same ``key`` and request made tasks, nothing is made and those come back.
-        Raises TasksRefused, IdempotencyKeyReused, TasksDeleted, and what ``GroupCommit.submit`` raises.
+        Raises TasksRefused, IdempotencyKeyReused, TasksDeleted, and what ``GroupCommit.submit`` and, for tasks with
+        unique keys, ``UniqueCommit.submit`` raise.
         """
         new, payload_bytes = self._prepare(wanted)
         submission = Submission(new, key)
         for _ in range(_TRIES):
-            created_at = await self._group_commit.submit(
-                submission, payload_bytes=payload_bytes, caller_gone=caller_gone
-            )
-            if created_at is not None:
-                return [Created(task, created_at) for task in new]
+            if any(task.unique is not None for task in new):
+                submitted = await self._unique_commit.submit(submission, payload_bytes=payload_bytes)
+                if submitted is not None:
+                    return submitted
+            else:
+                created_at = await self._group_commit.submit(
+                    submission, payload_bytes=payload_bytes, caller_gone=caller_gone
+                )
+                if created_at is not None:
+                    return [Created(task, created_at) for task in new]
             assert key is not None
             if (rows := await self._replay(key)) is not None:
-                return [Replayed(row) for row in rows]
+                return [Known(row, Fate.REPLAYED) for row in rows]
             # The key was pruned between the two statements, so it is free now.
         raise DatabaseUnavailable("The Idempotency-Key was held and free by turns. Try again.")
 
@@ -88,6 +101,7 @@ class Submitter:
                 flaws.append(TaskFlaw(index, "queue", f"{queue!r} is not one of QUEUES: {', '.join(queues)}"))
             if (flaw := deadline_flaw(task, now)) is not None:
                 flaws.append(TaskFlaw(index, *flaw))
+            unique = None if task.unique is None else _uniqueness(index, task, queue, flaws)
             new.append(
                 NewTask(
                     id=uuid7(),
@@ -104,6 +118,8 @@ class Submitter:
                     expires_in=task.expires_in,
                     retry=task.retry_text,
                     result_ttl_seconds=task.result_ttl_seconds,
+                    unique=unique,
+                    features=Feature.PLAIN if unique is None else Feature.UNIQUE,
                 )
             )
         if flaws:
@@ -128,3 +144,14 @@ class Submitter:
                 "stands for. Nothing was submitted. Use a new key for a new request."
             )
         return rows
+
+
+def _uniqueness(index: int, task: TaskIn, queue: str, flaws: list[TaskFlaw]) -> Uniqueness | None:
+    """What the task says of its unique key. None, with the reasons in ``flaws``, when its payload has not what it is
+    made of."""
+    assert task.unique is not None
+    missing = list(missing_fields(task.unique, task.payload))
+    flaws += [
+        TaskFlaw(index, f"unique/fields/{position}", f"{name!r} is not in the payload") for position, name in missing
+    ]
+    return None if missing else uniqueness(task.unique, type=task.type, queue=queue, payload=task.payload)

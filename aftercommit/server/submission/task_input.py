@@ -28,6 +28,7 @@ from aftercommit.retry_delays import (
     LARGEST_FACTOR,
     MOST_DELAYS,
 )
+from aftercommit.server.submission.unique_input import UniqueIn
 
 LONGEST_DELAY_SECONDS: Final = 100 * 366 * 86_400
 
@@ -184,6 +185,7 @@ class TaskIn(Input):
     result_ttl_seconds: Annotated[float, Field(gt=0, le=LONGEST_DELAY_SECONDS)] | None = Field(
         default=None, description="Its result is deleted so long after it has succeeded; null: with the task"
     )
+    unique: UniqueIn | None = Field(default=None, description="What must not exist twice at the same time")
 
     @field_validator("delay_seconds")
     @classmethod
