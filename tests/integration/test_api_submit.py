@@ -40,6 +40,7 @@ async def test_task_is_kept_as_submitted_when_every_field_is_given(service: Serv
         None,
     )
     assert task["id"][14] == "7"
+    assert task.pop("submission") == "created"
     assert await api.get(task["id"]) == task
     [row] = await service.query(
         "SELECT work_queue, task_ids[1]::text, dispatches[1], destination FROM aftercommit.outbox_rows"
