@@ -21,10 +21,6 @@ LONGEST_MESSAGE: Final = 4_000
 LONGEST_TRACEBACK: Final = 16_000
 
 
-class AttemptLost(Exception):
-    """The attempt ended with its process: nothing that its handler raised."""
-
-
 def dump(kind: str, message: str, lines: str | None = None) -> str:
     """An error as JSON text, cut to what is worth keeping and cleaned of what Postgres cannot store."""
     return json_text.dump(

@@ -19,7 +19,7 @@ from aftercommit.worker.attempt import Attempt, deadline
 from aftercommit.worker.handler_threads import HandlerThreads, ThreadsExhausted
 from aftercommit.worker.handler_transaction import HandlerTransaction, HandlerTransactions
 from aftercommit.worker.outcome_policy import RetryPolicy
-from aftercommit.worker.process_runner import ProcessRunner, TellProgress
+from aftercommit.worker.process_runner import ProcessDied, ProcessRunner, ProcessStuck, TellProgress
 from aftercommit.worker.registry import Handlers
 
 log = structlog.get_logger(__name__)
@@ -130,12 +130,18 @@ class Executor:
             return outcome_policy.cancelled(task, attempt.cancel_reason)
         if isinstance(error, ThreadsExhausted):
             return outcome_policy.released(task, str(error))
-        if transaction is not None and error is transaction.outage and task.attempt - task.charged < MOST_RELEASES:
+        lost_postgres = transaction is not None and error is transaction.outage
+        if lost_postgres and task.attempt - task.charged < MOST_RELEASES:
             return outcome_policy.released(task, f"its transaction lost Postgres: {error}")
         if isinstance(error, Snooze):
             return outcome_policy.snoozed(task, error, policy=self._policy)
         return outcome_policy.failed(
-            task, error, policy=self._policy, handler=handler, own_delays=_read_own_delays(task)
+            task,
+            error,
+            policy=self._policy,
+            handler=handler,
+            own_delays=_read_own_delays(task),
+            raised=not (lost_postgres or isinstance(error, (ProcessDied, ProcessStuck))),
         )
 
     def _timeout_seconds(self, handler: Handler, task: ClaimedTask) -> float:

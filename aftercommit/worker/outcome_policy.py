@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from aftercommit import Delays, Fail, Handler, Retry, Snooze
 from aftercommit.core import failures
-from aftercommit.core.failures import AttemptLost
 from aftercommit.core.outcomes import CancelReason, Ending, Outcome
 from aftercommit.core.retries import Delay, RetryDelays, given_delay, plan_delay
 from aftercommit.core.states import Event
@@ -63,15 +62,17 @@ def failed(
     policy: RetryPolicy,
     handler: Handler | None,
     own_delays: RetryDelays | None = None,
+    raised: bool = True,
 ) -> Outcome:
     """A retry while retries are left and the error is not permanent, else the end.
 
-    ``own_delays`` are what the task's ``retry`` says. The task's options win over the handler's.
+    ``own_delays`` are what the task's ``retry`` says. The task's options win over the handler's. ``raised``: the
+    handler raised ``error``, or took too long, so that its ``retry_on`` and ``fail_on`` are asked.
     """
     allowed = _first(task.max_retries, handler.max_retries if handler else None, policy.max_retries)
     text = failures.dump_exception(error)
     summary = failures.summary(error)
-    if _is_permanent(error, handler):
+    if isinstance(error, Fail) or (raised and handler is not None and handler.gives_up_on(error)):
         return _end(task, text, reason=f"permanent error: {summary}")
     if task.charged > allowed:
         return _end(task, text, reason=f"failed {task.charged} of {allowed + 1} attempts: {summary}")
@@ -84,13 +85,6 @@ def failed(
         delay=_delay(task, error, policy=policy, delays=own_delays or (handler.retry if handler else None)),
         reason=summary,
     )
-
-
-def _is_permanent(error: BaseException, handler: Handler | None) -> bool:
-    """Whether no retry is to follow. That an attempt lost its process says nothing about its exceptions."""
-    if isinstance(error, Fail):
-        return True
-    return handler is not None and not isinstance(error, AttemptLost) and handler.gives_up_on(error)
 
 
 def _delay(task: ClaimedTask, error: BaseException, *, policy: RetryPolicy, delays: RetryDelays | None) -> Delay:

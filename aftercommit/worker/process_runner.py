@@ -17,7 +17,6 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from aftercommit.core.failures import AttemptLost
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.settings import Settings
 from aftercommit.db.claims import ClaimedTask
@@ -38,11 +37,11 @@ TellProgress = Callable[[Progress], None]
 Run = Callable[[Settings, ClaimedTask, TellProgress], Awaitable[tuple[Outcome, bool]]]
 
 
-class ProcessDied(AttemptLost):
+class ProcessDied(Exception):
     """The attempt's process ended without an outcome."""
 
 
-class ProcessStuck(AttemptLost):
+class ProcessStuck(Exception):
     """The attempt's process did not end at its timeout and was killed."""
 
 

@@ -97,6 +97,11 @@ async def isolated_progress(context: Context, seconds: float = 0.0) -> None:
         context.progress(step / 1_000)
 
 
+@task("test.isolated_exit", isolated=True, retry_on=(), fail_on=(Exception,))
+def isolated_exit() -> None:
+    os._exit(7)
+
+
 @task("test.isolated_return", isolated=True)
 def isolated_return(size: int) -> str:
     return "x" * size

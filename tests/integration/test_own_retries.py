@@ -111,3 +111,9 @@ async def test_history_of_a_task_that_snoozes_for_ever_is_bounded(service: Servi
         (4, "released"),
         *((attempt, "snoozed") for attempt in range(151, 251)),
     ]
+
+
+async def test_attempt_whose_process_died_is_retried_whatever_its_handler_says(api: Api) -> None:
+    task = await api.submit("test.isolated_exit", retry={"delays_seconds": [0]}, max_retries=1)
+    failed = await api.get(task["id"], wait=40)
+    assert (failed["status"], failed["attempt"], failed["error"]["type"]) == ("failed", 2, "ProcessDied")

@@ -9,7 +9,6 @@ from aftercommit.core.states import Event
 from aftercommit.worker import outcome_policy
 from aftercommit.worker.executor import TimedOut
 from aftercommit.worker.outcome_policy import RetryPolicy
-from aftercommit.worker.process_runner import ProcessDied, ProcessStuck
 from tests.factories import a_claimed_task
 
 POLICY = RetryPolicy(max_retries=3, delays_seconds=(5, 30))
@@ -130,8 +129,6 @@ def test_what_the_handler_asked_for_wins_over_all_delays() -> None:
         ({"retry_on": (ValueError,)}, TimedOut(), Event.FAIL),
         ({"retry_on": (TimeoutError,)}, TimedOut(), Event.RETRY),
         ({"fail_on": (TimeoutError,)}, TimedOut(), Event.FAIL),
-        ({"retry_on": ()}, ProcessDied(), Event.RETRY),
-        ({"fail_on": (Exception,)}, ProcessStuck(), Event.RETRY),
     ],
 )
 def test_handler_says_which_exceptions_are_retried(
@@ -139,6 +136,13 @@ def test_handler_says_which_exceptions_are_retried(
 ) -> None:
     outcome = outcome_policy.failed(a_claimed_task(), error, policy=POLICY, handler=a_handler(**options))
     assert outcome.ending is ending
+
+
+def test_what_the_handler_did_not_raise_is_retried_whatever_it_says() -> None:
+    outcome = outcome_policy.failed(
+        a_claimed_task(), OSError(), policy=POLICY, handler=a_handler(retry_on=(), fail_on=(OSError,)), raised=False
+    )
+    assert outcome.ending is Event.RETRY
 
 
 @pytest.mark.parametrize(("seconds", "delay"), [(7.5, Delay(7.5, False)), (30, Delay(30, True))])
