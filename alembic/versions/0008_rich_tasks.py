@@ -78,6 +78,7 @@ def _add_to_tasks() -> None:
 def _create_schedules() -> None:
     op.create_table(
         "schedules",
+        sa.Column("id", sa.Uuid(), nullable=False, comment="whose account it is: a name may be used again"),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("cron", sa.Text()),
         sa.Column("zone", sa.Text()),
@@ -91,37 +92,43 @@ def _create_schedules() -> None:
         ),
         sa.Column("overlap", sa.Text(), nullable=False),
         sa.Column("paused", sa.Boolean(), server_default="false", nullable=False),
+        _time("resumed_at", comment="ticks before it fell into a pause"),
         sa.Column("declared_in", sa.Text(), comment="set: the module whose handler declares it"),
         sa.Column("declared_by", sa.Text(), comment="the worker that declared it last"),
-        sa.Column("latest_task_id", sa.Uuid(), comment="the last task that it made"),
-        _time("next_tick", comment="null: it fires no more"),
+        sa.Column("latest_task_id", sa.Uuid(), comment="the last task that a tick of it made"),
+        _time("next_tick", comment="the first that is not in the account; null: it fires no more"),
         _time("next_due_at", comment="the next tick with its jitter"),
+        _time("look_at", comment="when maintenance has something to do; null: never"),
         _time("buffered_tick", comment="set: it starts when the latest task has ended"),
         sa.Column("buffered_folded", sa.Integer(), server_default="0", nullable=False),
         _time("created_at", server_default=NOW, nullable=False),
         _time("updated_at", server_default=NOW, nullable=False),
-        sa.PrimaryKeyConstraint("name", name="schedules_pkey"),
+        sa.PrimaryKeyConstraint("id", name="schedules_pkey"),
+        sa.UniqueConstraint("name", name="schedules_name_key"),
         schema="aftercommit",
     )
     op.create_index(
-        "schedules_due", "schedules", ["next_due_at"], schema="aftercommit", postgresql_where=sa.text("NOT paused")
+        "schedules_due", "schedules", ["look_at"], schema="aftercommit", postgresql_where=sa.text("NOT paused")
     )
     op.create_table(
         "schedule_runs",
-        sa.Column("schedule", sa.Text(), nullable=False),
+        sa.Column("schedule_id", sa.Uuid(), nullable=False),
         _time("tick", nullable=False),
         sa.Column("kind", sa.Text(), nullable=False, comment="tick, trigger or backfill"),
-        sa.Column("outcome", sa.Text(), nullable=False),
+        _time("first_tick", nullable=False, comment="the first of the ticks that it stands for"),
+        _time("due_at", nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False, comment="created, buffered, skipped or refused"),
         sa.Column("reason", sa.Text()),
         sa.Column("task_id", sa.Uuid()),
         sa.Column(
             "folded", sa.Integer(), server_default="0", nullable=False, comment="earlier ticks that this one stands for"
         ),
         _time("decided_at", server_default=NOW, nullable=False),
-        sa.PrimaryKeyConstraint("schedule", "tick", "kind", name="schedule_runs_pkey"),
+        sa.PrimaryKeyConstraint("schedule_id", "tick", "kind", name="schedule_runs_pkey"),
         comment="the account of ticks",
         schema="aftercommit",
     )
+    op.create_index("schedule_runs_by_age", "schedule_runs", ["decided_at"], schema="aftercommit")
 
 
 def downgrade() -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.queues import Priority, WorkQueue
+from aftercommit.core.schedules import CatchUp, DueTick, Overlap, Policy, Run, RunKind, RunOutcome, Timing
 from aftercommit.core.settings import Settings
 from aftercommit.core.states import Event, Status
 from aftercommit.core.task_ref import TaskRef
@@ -41,6 +42,8 @@ from aftercommit.db import (
     results,
     retention,
     schedule,
+    schedule_runs,
+    schedules,
     steering,
     submit,
     tasks,
@@ -52,6 +55,8 @@ from aftercommit.db.engine import database_url
 from aftercommit.db.listing import TaskFilter
 from aftercommit.db.progress import Progress
 from aftercommit.db.retention import Kind
+from aftercommit.db.schedule_runs import Advance, Entry
+from aftercommit.db.schedules import ScheduleSpec
 from aftercommit.db.submit import Eager, IdempotencyKey, NewTask, Submission
 from aftercommit.devstack.servers import Servers
 from aftercommit.server.maintenance import task_pruner
@@ -100,6 +105,14 @@ FILL = f"""
     FROM aftercommit.tasks;
     INSERT INTO aftercommit.unique_keys (key, task_id, held_while, held_until)
     SELECT sha256(id::text::bytea), id, 'unfinished', CASE type WHEN 'type.1' THEN now() END FROM aftercommit.tasks;
+    INSERT INTO aftercommit.schedules
+        (id, name, interval_seconds, task, catch_up, catch_up_max, catch_up_seconds, overlap, next_tick, look_at)
+    SELECT id, id::text, 60, '{{}}', 'one', 1, 1, 'allow', now(), now() + interval '1 second' * (n - 100)
+    FROM (SELECT id, row_number() OVER () AS n FROM aftercommit.tasks) AS numbered WHERE n <= 10000;
+    INSERT INTO aftercommit.schedule_runs (schedule_id, tick, kind, first_tick, due_at, outcome, decided_at)
+    SELECT schedules.id, moment, 'tick', moment, moment, 'created', moment
+    FROM (SELECT id FROM aftercommit.schedules ORDER BY id LIMIT 50) AS schedules,
+        generate_series(now() - interval '400 minutes', now(), interval '1 minute') AS moment;
 """
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -119,6 +132,18 @@ UNIQUE = [
     )
     for task_id, key in zip(IDS, KEYS, strict=True)
 ]
+DUE = DueTick(NOON, NOON)
+RUN = Run(first_tick=NOON, tick=NOON, due_at=NOON, folded=0, outcome=RunOutcome.CREATED)
+ENTRY = Entry(schedule_id=IDS[0], kind=RunKind.TICK, run=RUN)
+ADVANCE = Advance(
+    schedule_id=IDS[0], next_tick=DUE, buffered_tick=None, buffered_folded=0, latest_task_id=None, started=ENTRY
+)
+SPEC = ScheduleSpec(
+    name="a",
+    timing=Timing(cron=None, zone=None, interval_seconds=60),
+    policy=Policy(catch_up=CatchUp.ONE, catch_up_max=1, catch_up_seconds=1, overlap=Overlap.ALLOW),
+    task="{}",
+)
 
 Call = Callable[[Fetch], Awaitable[object]]
 
@@ -197,6 +222,48 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
     "expiry.expire, all": (lambda fetch: expiry.expire(fetch, limit=1000), {"tasks_expiring"}),
     "expiry.seconds_until_next": (expiry.seconds_until_next, {"tasks_expiring"}),
     "record.record_own": (lambda fetch: record.record_own(fetch, OUTCOMES[0]), {"tasks_pkey"}),
+    "schedules.get": (lambda fetch: schedules.get(fetch, "a"), {"schedules_name_key"}),
+    "schedules.list_page": (
+        lambda fetch: schedules.list_page(fetch, after="a", limit=51),
+        {"schedules_name_key"},
+    ),
+    "schedules.lock": (lambda fetch: schedules.lock(fetch, "a"), {"schedules_name_key"}),
+    "schedules.last_tick": (lambda fetch: schedules.last_tick(fetch, IDS[0]), {"schedule_runs_pkey"}),
+    "schedules.create": (lambda fetch: schedules.create(fetch, IDS[0], SPEC, DUE), {"schedules_name_key"}),
+    "schedules.replace": (lambda fetch: schedules.replace(fetch, IDS[0], SPEC, DUE), {"schedules_pkey"}),
+    "schedules.pause": (lambda fetch: schedules.pause(fetch, "a"), {"schedules_name_key"}),
+    "schedules.resume": (lambda fetch: schedules.resume(fetch, "a"), {"schedules_name_key"}),
+    "schedules.delete": (lambda fetch: schedules.delete(fetch, "a"), {"schedules_name_key"}),
+    "schedules.note_declarer": (
+        lambda fetch: schedules.note_declarer(fetch, IDS[0], SPEC),
+        {"schedules_pkey"},
+    ),
+    "schedule_runs.seconds_until_next": (schedule_runs.seconds_until_next, {"schedules_due"}),
+    "schedule_runs.lock_due": (
+        lambda fetch: schedule_runs.lock_due(fetch, limit=100, passing_over=IDS[:2]),
+        {"schedules_due"},
+    ),
+    "schedule_runs.unfinished": (lambda fetch: schedule_runs.unfinished(fetch, IDS), {"tasks_pkey"}),
+    "schedule_runs.cancel": (
+        lambda fetch: schedule_runs.cancel(fetch, dict.fromkeys(IDS, "why")),
+        {"tasks_pkey"},
+    ),
+    "schedule_runs.advance": (
+        lambda fetch: schedule_runs.advance(fetch, [ADVANCE], [ENTRY]),
+        {"schedules_pkey", "schedule_runs_pkey"},
+    ),
+    "schedule_runs.done": (
+        lambda fetch: schedule_runs.done(fetch, IDS[0], first=NOON, last=NOON + timedelta(hours=1)),
+        {"schedule_runs_pkey"},
+    ),
+    "schedule_runs.list_page": (
+        lambda fetch: schedule_runs.list_page(fetch, IDS[0], before=None, limit=51),
+        {"schedule_runs_pkey"},
+    ),
+    "schedule_runs.prune": (
+        lambda fetch: schedule_runs.prune(fetch, retention_seconds=23_400, limit=100),
+        {"schedule_runs_by_age", "schedule_runs_pkey"},
+    ),
     "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),
     "idempotency.prune": (lambda fetch: idempotency.prune(fetch, limit=10), {"idempotency_keys_by_age"}),
     "unique_keys.find": (lambda fetch: unique_keys.find(fetch, KEYS), {"unique_keys_pkey", "tasks_pkey"}),

@@ -28,6 +28,7 @@ from aftercommit.db import (
     record_and_claim,
     retention,
     schedule,
+    schedule_runs,
     steering,
     unique_keys,
 )
@@ -117,6 +118,9 @@ MOVES: Final[dict[str, Move]] = {
     "record that one was cut": Move(recording(Event.CUT, error=ERROR), Event.CUT),
     # One that runs is only marked.
     "cancel": Move(lambda fetch, task_id: steering.cancel(fetch, task_id, reason="no longer wanted"), Event.CANCEL),
+    "cancel for a schedule": Move(
+        lambda fetch, task_id: schedule_runs.cancel(fetch, {task_id: "its next tick is due"}), Event.CANCEL
+    ),
     "complete as a success": Move(completing(result="1"), Event.COMPLETE),
     "complete as a failure": Move(completing(error=ERROR), Event.COMPLETE, failed=True),
     "resubmit": Move(steering.resubmit, Event.RESUBMIT),
@@ -259,6 +263,7 @@ def test_every_statement_that_changes_a_status_is_tried_above() -> None:
         "record": 1,
         "record_and_claim": 1,
         "schedule": 2,
+        "schedule_runs": 1,
         "steering": 3,
         "unique_keys": 1,
     }
