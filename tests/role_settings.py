@@ -52,6 +52,7 @@ WRONG: Final[Mapping[str, Mapping[str, str]]] = {
         "PRUNE_INTERVAL_SECONDS": "604800",
         "RETENTION_SUCCEEDED_SECONDS": "0.1",
         "RETENTION_FAILED_SECONDS": "0.1",
+        "RETENTION_SCHEDULE_RUNS_SECONDS": "0.1",
         "RETENTION_TASKS_PER_SECOND": "1000000",
     },
     "api": {

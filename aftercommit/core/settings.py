@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     prune_interval_seconds: Duration = 60.0
     retention_succeeded_seconds: Retention = 604_800.0
     retention_failed_seconds: Retention = 7_776_000.0
+    retention_schedule_runs_seconds: Annotated[float, Field(gt=0, le=3_153_600_000)] = 2_592_000.0
     retention_tasks_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 2_000.0
 
     http_allow_private_addresses: bool = False

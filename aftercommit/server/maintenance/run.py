@@ -22,8 +22,10 @@ from aftercommit.server.maintenance.loss_detector import LossDetector
 from aftercommit.server.maintenance.reconciler import Reconciler
 from aftercommit.server.maintenance.rescuer import Rescuer
 from aftercommit.server.maintenance.result_pruner import ResultPruner
+from aftercommit.server.maintenance.schedule_run_pruner import ScheduleRunPruner
 from aftercommit.server.maintenance.scheduler import Scheduler
 from aftercommit.server.maintenance.task_pruner import TaskPruner
+from aftercommit.server.maintenance.ticker import Ticker
 from aftercommit.server.maintenance.topology_keeper import TopologyKeeper
 from aftercommit.server.maintenance.unique_key_sweeper import UniqueKeySweeper
 
@@ -40,12 +42,14 @@ async def maintain(settings: Settings, stopping: asyncio.Event) -> None:
     )
     calls = DatabaseConnection(settings, application="maintenance")
     scheduler = Scheduler(database, notifier, interval_seconds=settings.scheduler_interval_seconds)
+    ticker = Ticker(database, notifier, queues=settings.queues, interval_seconds=settings.scheduler_interval_seconds)
     services = _services(settings, database=database, notifier=notifier, broker=broker, deletions=deletions)
     async with deletions, asyncio.TaskGroup() as group:
         group.create_task(notifier.run(stopping))
-        group.create_task(listen(calls, DUE_CHANNEL, scheduler.wake, stopping=stopping))
+        group.create_task(listen(calls, DUE_CHANNEL, scheduler.wake, ticker.wake, stopping=stopping))
         group.create_task(poll("schedule", scheduler.run_once, stopping=stopping, wake=scheduler.wake))
         group.create_task(poll("sweep_schedule", scheduler.sweep, stopping=stopping))
+        group.create_task(poll("tick", ticker.run_once, stopping=stopping, wake=ticker.wake))
         running = {
             name: group.create_task(poll(name, run_once, stopping=stopping)) for name, run_once in services.items()
         }
@@ -102,6 +106,11 @@ def _services(
             interval_seconds=settings.prune_interval_seconds,
         ).run_once,
         "sweep_unique_keys": UniqueKeySweeper(database, interval_seconds=settings.prune_interval_seconds).run_once,
+        "prune_schedule_runs": ScheduleRunPruner(
+            database,
+            retention_seconds=settings.retention_schedule_runs_seconds,
+            interval_seconds=settings.prune_interval_seconds,
+        ).run_once,
         "prune_tasks": pruner.run_once,
     }
 

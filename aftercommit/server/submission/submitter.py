@@ -64,7 +64,8 @@ class Submitter:
         Raises TasksRefused, IdempotencyKeyReused, TasksDeleted, and what ``GroupCommit.submit`` and, for tasks with
         unique keys, ``UniqueCommit.submit`` raise.
         """
-        new, payload_bytes = self._prepare(wanted)
+        limit = self._settings.api_max_payload_bytes
+        new, payload_bytes = self.prepare(wanted, queues=self._settings.queues, most_bytes=limit)
         submission = Submission(new, key)
         for _ in range(_TRIES):
             if any(task.unique is not None for task in new):
@@ -83,9 +84,12 @@ class Submitter:
             # The key was pruned between the two statements, so it is free now.
         raise DatabaseUnavailable("The Idempotency-Key was held and free by turns. Try again.")
 
-    def _prepare(self, wanted: Sequence[TaskIn]) -> tuple[list[NewTask], int]:
-        """Give each task its id and defaults; also the bytes of all payloads. Raises TasksRefused."""
-        queues, most_bytes = self._settings.queues, self._settings.api_max_payload_bytes
+    @staticmethod
+    def prepare(
+        wanted: Sequence[TaskIn], *, queues: Sequence[str], most_bytes: int | None
+    ) -> tuple[list[NewTask], int]:
+        """Give each task its id and defaults; also the bytes of all payloads, each of which may have ``most_bytes``.
+        Raises TasksRefused."""
         flaws: list[TaskFlaw] = []
         new = []
         now = datetime.now(UTC)
@@ -95,7 +99,7 @@ class Submitter:
             queue = task.queue or queues[0]
             size = len(payload.encode())
             payload_bytes += size
-            if size > most_bytes:
+            if most_bytes is not None and size > most_bytes:
                 flaws.append(TaskFlaw(index, "payload", too_large(size, most_bytes)))
             if queue not in queues:
                 flaws.append(TaskFlaw(index, "queue", f"{queue!r} is not one of QUEUES: {', '.join(queues)}"))

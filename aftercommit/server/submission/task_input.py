@@ -138,7 +138,45 @@ class RetryIn(Input):
         return self
 
 
-class TaskIn(Input):
+class TaskTemplate(Input):
+    """What a task is, whenever it is submitted."""
+
+    type: TypeName
+    payload: dict[str, Any] = Field(
+        default={},
+        description="Any JSON object up to API_MAX_PAYLOAD_BYTES. No NUL characters, no lone surrogates.",
+        examples=[{"order": 4711}],
+    )
+    queue: QueueName | None = Field(default=None, description="One of QUEUES; null: the first of them")
+    priority: PriorityName = Priority.MEDIUM
+    max_retries: Retries | None = Field(
+        default=None, description="Attempts after the first; null: the handler's own, or MAX_RETRIES"
+    )
+    timeout_seconds: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_SECONDS)] | None = Field(
+        default=None, description="Bound of one attempt; null: the handler's own, or TASK_TIMEOUT_SECONDS"
+    )
+    tags: list[Tag] = Field(default=[], max_length=20)
+    retry: Annotated[RetryIn, BeforeValidator(_not_crowded)] | None = Field(
+        default=None, description="Its own delays; null: the handler's, or RETRY_DELAYS_SECONDS"
+    )
+    result_ttl_seconds: Annotated[float, Field(gt=0, le=LONGEST_DELAY_SECONDS)] | None = Field(
+        default=None, description="Its result is deleted so long after it has succeeded; null: with the task"
+    )
+    expires_in_seconds: Annotated[float, Field(ge=0.001, le=LONGEST_DELAY_SECONDS)] | None = Field(
+        default=None, description="Its deadline, so long after it was submitted"
+    )
+
+    @property
+    def expires_in(self) -> timedelta | None:
+        return None if self.expires_in_seconds is None else timedelta(seconds=self.expires_in_seconds)
+
+    @property
+    def retry_text(self) -> str | None:
+        """``retry`` as it is stored, in JSON: with the defaults of its day."""
+        return None if self.retry is None else json_text.dump(self.retry.model_dump(exclude_none=True))
+
+
+class TaskIn(TaskTemplate):
     """A task to submit."""
 
     model_config = ConfigDict(
@@ -156,34 +194,10 @@ class TaskIn(Input):
         }
     )
 
-    type: TypeName
-    payload: dict[str, Any] = Field(
-        default={},
-        description="Any JSON object up to API_MAX_PAYLOAD_BYTES. No NUL characters, no lone surrogates.",
-        examples=[{"order": 4711}],
-    )
-    queue: QueueName | None = Field(default=None, description="One of QUEUES; null: the first of them")
-    priority: PriorityName = Priority.MEDIUM
-    max_retries: Retries | None = Field(
-        default=None, description="Attempts after the first; null: the handler's own, or MAX_RETRIES"
-    )
-    timeout_seconds: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_SECONDS)] | None = Field(
-        default=None, description="Bound of one attempt; null: the handler's own, or TASK_TIMEOUT_SECONDS"
-    )
-    tags: list[Tag] = Field(default=[], max_length=20)
     run_at: Moment | None = Field(default=None, description="Not before; a moment that has passed: at once")
     delay_seconds: DelaySeconds | None = Field(default=None, description="Not before so long from now")
     expires_at: Moment | None = Field(
         default=None, description="Its deadline: it is expired unless it has ended by then. After run_at, and not past"
-    )
-    expires_in_seconds: Annotated[float, Field(ge=0.001, le=LONGEST_DELAY_SECONDS)] | None = Field(
-        default=None, description="Its deadline, so long from now"
-    )
-    retry: Annotated[RetryIn, BeforeValidator(_not_crowded)] | None = Field(
-        default=None, description="Its own delays; null: the handler's, or RETRY_DELAYS_SECONDS"
-    )
-    result_ttl_seconds: Annotated[float, Field(gt=0, le=LONGEST_DELAY_SECONDS)] | None = Field(
-        default=None, description="Its result is deleted so long after it has succeeded; null: with the task"
     )
     unique: UniqueIn | None = Field(default=None, description="What must not exist twice at the same time")
 
@@ -192,25 +206,16 @@ class TaskIn(Input):
     def _one_time(cls, value: float | None, info: ValidationInfo) -> float | None:
         return one_time(value, info)
 
-    @field_validator("expires_in_seconds")
+    @field_validator("expires_at")
     @classmethod
-    def _one_deadline(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value is not None and info.data.get("expires_at") is not None:
-            raise ValueError("stands beside expires_at: give one of them")
+    def _one_deadline(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
+        if value is not None and info.data.get("expires_in_seconds") is not None:
+            raise ValueError("stands beside expires_in_seconds: give one of them")
         return value
-
-    @property
-    def expires_in(self) -> timedelta | None:
-        return None if self.expires_in_seconds is None else timedelta(seconds=self.expires_in_seconds)
 
     @property
     def delay(self) -> timedelta | None:
         return None if self.delay_seconds is None else timedelta(seconds=self.delay_seconds)
-
-    @property
-    def retry_text(self) -> str | None:
-        """``retry`` as it is stored, in JSON: with the defaults of its day."""
-        return None if self.retry is None else json_text.dump(self.retry.model_dump(exclude_none=True))
 
 
 class ResubmitIn(Input):
