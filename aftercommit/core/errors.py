@@ -99,6 +99,26 @@ class UniqueConflict(AftercommitError):
     title = "Another task holds the unique key"
 
 
+class ScheduleNotFound(AftercommitError):
+    code = "schedule-not-found"
+    status = 404
+    title = "There is no such schedule"
+
+
+class ScheduleExists(AftercommitError):
+    code = "schedule-exists"
+    status = 409
+    title = "There is a schedule of this name"
+
+
+class ScheduleRefused(AftercommitError):
+    """What fitted when the schedule was made no longer does, for instance since a queue is gone."""
+
+    code = "schedule-refused"
+    status = 409
+    title = "The task of this schedule cannot be submitted any more"
+
+
 # --- A server is away or busy: the same request may succeed later.
 
 

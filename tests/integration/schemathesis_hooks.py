@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import schemathesis
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from aftercommit.server.api.schedule_schemas import CRON_FORMAT, ZONE_FORMAT
 from aftercommit.server.api.schemas import KEY_PATTERN
 from aftercommit.server.submission.task_input import DelaySeconds, Moment
 
@@ -15,6 +17,10 @@ HEADER = "Idempotency-Key"
 _numbers = itertools.count()
 _moment: TypeAdapter[Any] = TypeAdapter(Moment)
 _delay: TypeAdapter[Any] = TypeAdapter(DelaySeconds, config={"strict": True})
+
+# What no pattern can say: that a line fires, and that there is such a zone.
+schemathesis.openapi.format(CRON_FORMAT, st.sampled_from(["* * * * * *", "0 7 * * 1-5", "*/5 2,3 1-7 jan sun"]))
+schemathesis.openapi.format(ZONE_FORMAT, st.sampled_from(["UTC", "Europe/Berlin", "America/Sao_Paulo"]))
 
 
 @schemathesis.hook

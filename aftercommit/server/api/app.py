@@ -18,7 +18,15 @@ from aftercommit.broker.management import Management
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.runtime.notifier import Notifier
-from aftercommit.server.api import health_routes, outbox_routes, problems, queue_routes, submit_routes, task_routes
+from aftercommit.server.api import (
+    health_routes,
+    outbox_routes,
+    problems,
+    queue_routes,
+    schedule_routes,
+    submit_routes,
+    task_routes,
+)
 from aftercommit.server.api.body_limit import BodyLimit
 from aftercommit.server.api.completion_waiters import CompletionWaiters
 from aftercommit.server.api.dependencies import Dependencies
@@ -27,6 +35,7 @@ from aftercommit.server.api.outage_log import OutageLog
 from aftercommit.server.api.problems import Problem
 from aftercommit.server.api.queue_overview import QueueOverview
 from aftercommit.server.api.readiness import Readiness
+from aftercommit.server.api.schedule_schemas import BackfillIn, ScheduleIn, ScheduleReplaceIn
 from aftercommit.server.api.schemas import BatchIn, CancelIn, CompletionIn, RequeueIn, RescheduleIn
 from aftercommit.server.api.shared_answer import SharedAnswer
 from aftercommit.server.submission.service import submission
@@ -36,6 +45,21 @@ DESCRIPTION = """Commit a task; it will run. Errors are RFC 9457 problems: branc
 
 _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI looks for OpenTelemetry's providers in each request; none ships with us."""
+
+_BODIES: Final = (
+    TaskIn,
+    BatchIn,
+    CancelIn,
+    CompletionIn,
+    RescheduleIn,
+    ResubmitIn,
+    ScheduleIn,
+    ScheduleReplaceIn,
+    BackfillIn,
+    RequeueIn,
+    Problem,
+)
+"""What FastAPI does not see in the routes' signatures."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -57,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         BodyLimit, max_bytes=settings.api_max_body_bytes, max_bytes_at_a_time=settings.api_max_bodies_bytes
     )
     problems.install(app, outage_log=outage_log)
-    for module in (submit_routes, task_routes, queue_routes, outbox_routes, health_routes):
+    for module in (submit_routes, task_routes, schedule_routes, queue_routes, outbox_routes, health_routes):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
@@ -114,15 +138,13 @@ def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
         _, own = models_json_schema(
-            [
-                (model, "validation")
-                for model in (TaskIn, BatchIn, CancelIn, CompletionIn, RescheduleIn, ResubmitIn, RequeueIn, Problem)
-            ],
+            [(model, "validation") for model in _BODIES],
             ref_template="#/components/schemas/{model}",
         )
         schemas = document["components"]["schemas"]
         schemas |= own["$defs"]
-        schemas["TaskIn"]["properties"]["queue"]["anyOf"][0]["enum"] = list(settings.queues)
+        for task in ("TaskIn", "TaskTemplate"):
+            schemas[task]["properties"]["queue"]["anyOf"][0]["enum"] = list(settings.queues)
         # FastAPI documents its own shape for 422; ours is in each route's responses.
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from aftercommit.core.features import Feature
 from aftercommit.core.queues import Priority
+from aftercommit.core.schedules import RunKind
 from aftercommit.core.states import Status
 from aftercommit.core.uniqueness import Scope
 from aftercommit.server.submission.task_input import (
@@ -149,6 +150,15 @@ class UniqueOut(Output):
     for_seconds: float | None
 
 
+class ScheduleTickOut(Output):
+    """What made a task: a tick of a schedule."""
+
+    name: str = Field(examples=["daily-report"])
+    tick: datetime
+    folded: int = Field(description="How many earlier ticks the task stands for")
+    kind: RunKind
+
+
 def _parsed(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
@@ -186,6 +196,9 @@ class ListedTaskOut(Output):
     result_expires_at: datetime | None = Field(description="When its result is deleted, or was")
     progress: ProgressOut | None = Field(default=None, description="What its handler told last; not in listings")
     unique: Annotated[UniqueOut | None, BeforeValidator(_parsed)] = Field(validation_alias="uniqueness")
+    schedule: Annotated[ScheduleTickOut | None, BeforeValidator(_parsed)] = Field(
+        default=None, description="The schedule and the tick that made it"
+    )
 
 
 class TaskOut(ListedTaskOut):

@@ -162,7 +162,7 @@ def _moment(created_at: datetime) -> str:
 
 _UNSTARTED: Final = (
     '"attempt":0,"worker":null,"result":null,"error":null,"first_started_at":null,"started_at":null,"finished_at":null,'
-    '"cancelling":false,"cancel_reason":null,"result_expires_at":null,"progress":null'
+    '"cancelling":false,"cancel_reason":null,"result_expires_at":null,"progress":null,"schedule":null'
 )
 _SENT_OUT: Final = f'"status":"{Status.QUEUED}","dispatch":1,"due_at":null,{_UNSTARTED}'
 
