@@ -17,16 +17,31 @@ if TYPE_CHECKING:
     from aftercommit.context import Context
     from aftercommit.errors import Fail, InvalidPayload, Retry, Snooze
     from aftercommit.handler import Handler, task
+    from aftercommit.recurring import Cron, Every
     from aftercommit.retry_delays import Backoff, Delays
 
 __version__ = "0.1.0"
 
-__all__ = ["Backoff", "Context", "Delays", "Fail", "Handler", "InvalidPayload", "Retry", "Snooze", "task"]
+__all__ = [
+    "Backoff",
+    "Context",
+    "Cron",
+    "Delays",
+    "Every",
+    "Fail",
+    "Handler",
+    "InvalidPayload",
+    "Retry",
+    "Snooze",
+    "task",
+]
 
 _HOMES: Final = {
     "Backoff": "aftercommit.retry_delays",
     "Context": "aftercommit.context",
+    "Cron": "aftercommit.recurring",
     "Delays": "aftercommit.retry_delays",
+    "Every": "aftercommit.recurring",
     "Fail": "aftercommit.errors",
     "Handler": "aftercommit.handler",
     "InvalidPayload": "aftercommit.errors",

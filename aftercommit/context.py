@@ -17,6 +17,21 @@ LONGEST_MESSAGE: Final = 500
 def _to_nobody(fraction: float | None, message: str | None) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleTick:
+    """What a task stands for that a schedule made.
+
+    ``name`` is the schedule's. ``tick`` is the moment that it names (UTC), which may be long ago; that of a ``trigger``
+    is when it was asked for. ``folded`` is how many earlier ticks were missed, for which no other task was made.
+    ``kind`` is ``tick``, ``trigger`` or ``backfill``.
+    """
+
+    name: str
+    tick: datetime
+    folded: int
+    kind: str
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Context:
     """Given to a handler that has a parameter annotated ``Context``.
@@ -53,6 +68,8 @@ class Context:
     """
     expires_at: datetime | None = None
     cancelled: bool = False
+    schedule: ScheduleTick | None = None
+    """Set for a task that a schedule made."""
 
     report_progress: "Callable[[float | None, str | None], None]" = _to_nobody
     """What ``progress`` calls; by default nothing becomes of it."""

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # pydantic reads typing's own only from
 
 from aftercommit.context import Context
 from aftercommit.errors import InvalidPayload, Retry
+from aftercommit.recurring import NAME_PATTERN, Recurrence
 from aftercommit.retry_delays import Backoff, Delays
 
 TYPE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,199}$"
@@ -38,6 +39,7 @@ class Handler:
         retry: Delays | Backoff | None = None,
         retry_on: Exceptions | None = None,
         fail_on: Exceptions = (),
+        schedule: Recurrence | None = None,
     ) -> None:
         self.function = function
         self.type = type
@@ -47,6 +49,7 @@ class Handler:
         self.retry = retry
         self.retry_on = retry_on
         self.fail_on = fail_on
+        self.schedule = schedule
         self.is_async = inspect.iscoroutinefunction(function)
         self._context_parameter, self._payload = _read_signature(function, type)
 
@@ -90,13 +93,15 @@ def task(
     retry: Delays | Backoff | None = None,
     retry_on: Exceptions | None = None,
     fail_on: Exceptions = (),
+    schedule: Recurrence | None = None,
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Make an async or a sync function the handler of ``type``.
 
     Its parameters are the payload's keys, checked with pydantic at the call; one annotated ``Context`` gets the
     context instead. What it returns must be JSON and becomes the task's result. ``isolated`` runs each attempt in a
     process of its own, which is killed when it does not end at its timeout: for code that may crash, hang or eat
-    memory, at the price of some tens of milliseconds.
+    memory, at the price of some tens of milliseconds. ``schedule``, a ``Cron`` or an ``Every``, has the task submitted
+    again and again; a worker that has the handler declares it when it starts.
 
     ``retry`` says how long retries wait. An exception of ``fail_on`` fails the task at once; with ``retry_on`` every
     exception does that is in neither it nor a Retry. A timeout is a TimeoutError.
@@ -116,6 +121,9 @@ def task(
     _check_exceptions(f"retry_on of {type}", retry_on or ())
     _check_exceptions(f"fail_on of {type}", fail_on)
 
+    if schedule is not None and schedule.name is None and not re.fullmatch(NAME_PATTERN, type):
+        raise ValueError(f"the schedule of {type} cannot be named like it: give it a name=")
+
     def decorate(function: Callable[..., Any]) -> Handler:
         return Handler(
             function,
@@ -126,6 +134,7 @@ def task(
             retry=retry,
             retry_on=retry_on,
             fail_on=fail_on,
+            schedule=schedule,
         )
 
     return decorate

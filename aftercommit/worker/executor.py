@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, NoReturn
 
 import structlog
 
 from aftercommit import Context, Fail, Handler, InvalidPayload, Snooze
+from aftercommit.context import ScheduleTick
 from aftercommit.core import json_text, retries
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.retries import RetryDelays
@@ -161,6 +163,7 @@ class Executor:
             logger=log.bind(task_id=str(task.id), type=task.type, queue=task.queue, attempt=task.attempt),
             transaction=transaction.open if handler.is_async else _no_transaction,
             report_progress=partial(self._report_progress, task),
+            schedule=_schedule_tick(task.schedule) if task.schedule is not None else None,
         )
 
     def _report_progress(self, task: ClaimedTask, fraction: float | None, message: str | None) -> None:
@@ -209,6 +212,16 @@ def _read_payload(task: ClaimedTask) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise InvalidPayload(f"the payload of {task.type} is not a JSON object")
     return payload
+
+
+def _schedule_tick(text: str) -> ScheduleTick:
+    made_by = json.loads(text)
+    return ScheduleTick(
+        name=made_by["name"],
+        tick=datetime.fromisoformat(made_by["tick"]),
+        folded=made_by["folded"],
+        kind=made_by["kind"],
+    )
 
 
 def _no_transaction() -> NoReturn:

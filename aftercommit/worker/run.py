@@ -20,6 +20,7 @@ from aftercommit.worker import progress_writer
 from aftercommit.worker.cancel_watcher import CancelWatcher
 from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.claimer import Claimer
+from aftercommit.worker.declared_schedules import DeclaredSchedules
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.fetcher import Fetcher
 from aftercommit.worker.handler_threads import HandlerThreads
@@ -110,6 +111,8 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
             **done,
         )
 
+    declared = DeclaredSchedules(handlers.by_type.values(), settings.worker_modules, connect(), notifier)
+
     heartbeat.start()
     async with asyncio.TaskGroup() as until_drained:
         until_drained.create_task(recorder.run(drained))
@@ -125,6 +128,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
             until_stopping.create_task(claimer.run(stopping))
             until_stopping.create_task(fetcher.run(stopping))
             until_stopping.create_task(poison_messages.run(stopping))
+            until_stopping.create_task(declared.run(stopping))
             until_stopping.create_task(_stop_when(threads_exhausted, stopping))
         await slots.drain(settings.worker_shutdown_seconds)
         await recorder.drain(settings.worker_lease_seconds)
