@@ -204,6 +204,9 @@ BOUNDARIES: Final = {
     "scheduler-before-commit": Boundary(
         "maintenance", "aftercommit.db.schedule", None, "send_due", before_commit, 1, 4
     ),
+    "ticker-before-commit": Boundary(
+        "maintenance", "aftercommit.db.schedule_runs", None, "advance", before_commit, 2, 8
+    ),
     # Maintenance records nothing but what the rescuer found.
     "rescuer-before-commit": Boundary("maintenance", "aftercommit.db.record", None, "record", before_commit, 1, 1),
     "rescuer-after-commit": Boundary("maintenance", _RESCUER, "Rescuer", "_report", before_report, 1, 1),

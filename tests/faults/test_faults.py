@@ -36,6 +36,7 @@ def servers() -> Iterator[Servers]:
         "database-disk-full",
         "network-silent-to-role",
         "locked-row",
+        "schedules-tick",
         "roles-with-different-settings",
         "cancels-while-workers-die",
         "deadlines-while-processes-die",

@@ -8,6 +8,7 @@ from tests.faults.scenarios import (
     of_load,
     of_network,
     of_processes,
+    of_schedules,
     storm,
 )
 from tests.faults.scenarios.registry import SCENARIOS, Scenario
@@ -22,5 +23,6 @@ __all__ = [
     "of_load",
     "of_network",
     "of_processes",
+    "of_schedules",
     "storm",
 ]

@@ -7,7 +7,18 @@ from tests.faults import faults
 from tests.faults.boundaries import BOUNDARIES
 from tests.faults.faults import Trial
 from tests.faults.processes import Crash, Fleet
-from tests.faults.scenarios.registry import KILLS, ROUNDS, SCENARIOS, Inject, Scenario, no_fault, rounds, scenario
+from tests.faults.scenarios.of_schedules import account_adds_up, tick_meanwhile
+from tests.faults.scenarios.registry import (
+    KILLS,
+    ROUNDS,
+    SCENARIOS,
+    Inject,
+    Scenario,
+    no_fault,
+    nothing_to_verify,
+    rounds,
+    scenario,
+)
 from tests.faults.settings import LEASE_SECONDS
 
 SCENARIOS["none"] = Scenario(name="none", inject=no_fault, sends_once=True)
@@ -43,7 +54,12 @@ def _crash_at(name: str, cause: Inject) -> None:
     # A relay comes to its boundaries seldom while the API publishes by itself.
     settings = {"OUTBOX_EAGER": "false"} if boundary.role == "relay" else {}
     SCENARIOS[f"crash-{name}"] = Scenario(
-        name=f"crash-{name}", inject=crash, prepare=arm, boundary=name, settings=settings
+        name=f"crash-{name}",
+        inject=crash,
+        prepare=arm,
+        boundary=name,
+        settings=settings,
+        verify=_CHECKS.get(name.partition("-")[0], nothing_to_verify),
     )
 
 
@@ -55,8 +71,14 @@ async def _purge_queues(trial: Trial) -> None:
     await rounds(trial, ROUNDS, lambda _: faults.purge(trial))
 
 
-_CAUSES: Final = {"rescuer": _kill_workers, "reconciler": _purge_queues}
+async def _tick(trial: Trial) -> None:
+    await tick_meanwhile(trial, trial.load.done.wait)
+
+
+_CAUSES: Final[dict[str, Inject]] = {"rescuer": _kill_workers, "reconciler": _purge_queues, "ticker": _tick}
 """What gives a role something to do at its boundary, where the load alone does not."""
+
+_CHECKS: Final[dict[str, Inject]] = {"ticker": account_adds_up}
 
 for _name in BOUNDARIES:
     _crash_at(_name, _CAUSES.get(_name.partition("-")[0], no_fault))
