@@ -165,6 +165,18 @@ async def test_exactly_once_example_books_once_although_the_attempt_is_repeated(
     assert (await service.query("SELECT balance FROM shop.accounts"))[0][0] == 120
 
 
+async def test_schedules_of_the_page_about_them_are_made_and_run(service: Service, write_module: WriteModule) -> None:
+    (code,) = blocks("documents/how-to/schedules.md", "python")
+    api = await started(service, write_module("reports", code))
+    reader = Reader(api)
+    for command, shown in dialogue("documents/how-to/schedules.md"):
+        await reader.type(command, shown)
+    await service.until("SELECT count(*) = 3 FROM aftercommit.schedules", seconds=SECONDS)
+    _, made = await api.call("POST", "/v1/schedules/report.send/trigger")
+    done = await api.get(made["id"], wait=SECONDS)
+    assert done["result"] == f"sent to the boss for {done['schedule']['tick'][:10]}, 0 missed before"
+
+
 def test_tests_of_the_page_about_testing_pass(tmp_path: Path) -> None:
     shop, tests, *_ = blocks("documents/how-to/test-handlers.md", "python")
     (tmp_path / "shop.py").write_text(shop)
