@@ -45,6 +45,8 @@ class Ticker:
         self._limit = BATCH
         self._locked: Sequence[ScheduleRow] = ()
         self._failed_at: dict[UUID, float] = {}
+        self._cancelled = False
+        """Whether tasks were cancelled in the batch under way."""
 
     async def run_once(self) -> float:
         """Decide a batch. Returns 0 after one, else the seconds until a schedule has something to do, at most the
@@ -82,6 +84,8 @@ class Ticker:
                 await schedule_runs.advance(fetch, round_.advances, round_.entries)
         if round_.tasks:
             self._notifier.outbox()
+        if self._cancelled:
+            self._notifier.cancels()
         self._limit = BATCH
         self._report(round_)
         return len(round_.advances)
@@ -96,6 +100,7 @@ class Ticker:
             for task_id, row in rows.items()
             if task_id in busy and row["overlap"] == Overlap.CANCEL_RUNNING and wants_to_start(row)
         }
+        self._cancelled = bool(unwanted)
         return busy - await schedule_runs.cancel(fetch, unwanted) if unwanted else busy
 
     def _narrow_down(self, error: Exception) -> None:
