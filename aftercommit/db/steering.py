@@ -13,8 +13,8 @@ from aftercommit.db.tasks import TaskRow
 
 _RUNS: Final = f"t.status = '{Status.RUNNING}'"
 
-# One statement for both, so that it does not matter when a worker claims or records the task. A task that runs keeps
-# its claim's columns as they are: the update touches no index.
+# One statement for both, so that it does not matter when a worker claims or records the task. For a task that runs no
+# indexed column changes: a HOT update.
 _CANCEL: Final = f"""
     UPDATE aftercommit.tasks t
     SET status = CASE WHEN {_RUNS} THEN t.status ELSE '{Status.CANCELLED}' END,

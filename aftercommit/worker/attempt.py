@@ -166,11 +166,15 @@ class Attempt:
         """Cancel the attempt in ``seconds``, unless it has ended. That moment moves for nothing."""
         self._expiry = asyncio.get_running_loop().call_later(seconds, self.cancel, CancelReason.EXPIRED)
 
+    def outrun_expiry(self) -> None:
+        """The handler has returned in time: what is left to do, such as a commit, is not cut."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+
     def end(self) -> None:
         """The outcome is decided."""
         self.ended = True
-        if self._expiry is not None:
-            self._expiry.cancel()
+        self.outrun_expiry()
 
     def begin(self) -> None:
         """The handler begins now. The time since the claim, in which other attempts had their turn, does not count."""

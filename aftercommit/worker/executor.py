@@ -115,6 +115,7 @@ class Executor:
                 raise TimedOut(f"{task.type} did not end within {seconds:g} s") from error
             raise
         attempt.clock.let_go()
+        attempt.outrun_expiry()
         return self._encode(task, result)
 
     async def _call(self, handler: Handler, arguments: dict[str, Any], attempt: Attempt) -> Any:
