@@ -1,13 +1,11 @@
-"""The whole life of tasks by the real statements, on several connections with interleaved commits, beside a model.
+"""The whole life of tasks by the real statements, with interleaved commits, beside a model: see ``lifecycle_machine``.
 
-A statement that passes over locked rows must find nothing where another transaction holds the row; one that waits must
-decide by what that transaction left.
+Added here: unique keys, for which a transaction locks the key, looks at its holder, and then writes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,305 +13,154 @@ import asyncpg
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 from uuid_utils.compat import uuid7
 
 from aftercommit.core.features import Feature
-from aftercommit.core.outcomes import Ending, Outcome
-from aftercommit.core.retries import Delay
-from aftercommit.core.states import Event
-from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claims, expiry, record, record_and_claim, schedule, steering, submit
+from aftercommit.core.uniqueness import HeldWhile, OnConflict, Scope, Uniqueness
+from aftercommit.db import submit, unique_keys
 from aftercommit.db.submit import NewTask, Submission
 from aftercommit.devstack.servers import Servers
+from aftercommit.server.submission import resubmission
 from tests.integration import lifecycle_model as model
 from tests.integration.conftest import connect_admin
-from tests.integration.lifecycle_model import BY_BROKER, BY_SCHEDULER, Step, TaskState
+from tests.integration.lifecycle_machine import LOOK_SECONDS, Lifecycle
+from tests.integration.lifecycle_model import Step
 
 DATABASE: Final = "lifecycle"
 CONNECTIONS: Final = 3
-WORKERS: Final = ("one", "two")
-LOOK_SECONDS: Final = 0.03
-"""After so long a statement that has not answered waits for a lock."""
-
-ERROR: Final = '{"type": "Test", "message": "no luck", "traceback": null}'
-ENDINGS: Final = (
-    (Event.SUCCEED, None),
-    (Event.RETRY, BY_BROKER),
-    (Event.RETRY, BY_SCHEDULER),
-    (Event.FAIL, None),
-    (Event.RELEASE, None),
-    (Event.SNOOZE, BY_SCHEDULER),
-    (Event.STOP, None),
-    (Event.CUT, None),
-)
-
-Send = Callable[[Any], Awaitable[object]]
-"""Sends a statement; what it answers tells whether it did anything."""
-
-FORGET: Final = "; ".join(
-    f"DELETE FROM aftercommit.{table}" for table in ("tasks", "attempts", "outbox_rows", "claims")
-)
-ROWS: Final = f"""
-    SELECT id, status, dispatch, attempt, uncharged, worker, enqueued,
-        features & {Feature.CANCELLING:d} <> 0 AS cancelling
-    FROM aftercommit.tasks
-"""
-SENT: Final = """
-    SELECT sent.id, sent.dispatch, CASE WHEN dead_reason IS NOT NULL THEN 'dead' WHEN delay_seconds IS NULL THEN 'now'
-        ELSE 'delayed' END AS how
-    FROM aftercommit.outbox_rows CROSS JOIN LATERAL unnest(task_ids, dispatches) AS sent (id, dispatch)
-    ORDER BY outbox_rows.id
-"""
+KEYS: Final = 2
 
 
 @dataclass(slots=True, eq=False)
-class Transaction:
-    """A statement of one task in a transaction of its own. ``leads_to`` is None until the statement is answered."""
+class KeyTransaction:
+    """Holds the lock of a key, or waits for it; ``created`` tells whether the task ``task_id`` was made."""
 
     connection: asyncpg.Connection
     task_id: UUID
-    step: Step
-    answer: asyncio.Task[object]
-    leads_to: TaskState | None = None
+    created: asyncio.Task[bool]
 
 
-class Lifecycle(RuleBasedStateMachine):
-    """At most one transaction holds a task, and at most one waits for it."""
-
-    runner: asyncio.Runner
-    admin: asyncpg.Connection
-    connections: Sequence[asyncpg.Connection]
+class UniqueLifecycle(Lifecycle):
+    """At most one transaction locks a key, and at most one waits for it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.tasks: dict[UUID, TaskState] = {}
-        self.holds: dict[UUID, Transaction] = {}
-        self.waits: dict[UUID, Transaction] = {}
-        self.idle = list(self.connections)
-
-    def run(self, coroutine: Any) -> Any:
-        return self.runner.run(coroutine)
+        self.key_of: dict[UUID, int] = {}
+        self.holders: dict[int, UUID] = {}
+        self.locks: dict[int, KeyTransaction] = {}
+        self.queued: dict[int, KeyTransaction] = {}
 
     def teardown(self) -> None:
-        self.run(self._forget())
+        self.run(self._undo())
+        super().teardown()
 
-    async def _forget(self) -> None:
-        for transaction in (*self.holds.values(), *self.waits.values()):
-            await asyncio.wait([transaction.answer])
+    async def _undo(self) -> None:
+        for transaction in (*self.locks.values(), *self.queued.values()):
+            await asyncio.wait([transaction.created])
             await transaction.connection.execute("ROLLBACK")
-        await self.admin.execute(FORGET)
 
-    @rule(later=st.booleans(), deadline=st.booleans())
-    def submit(self, later: bool, deadline: bool) -> None:
-        new = NewTask(
-            id=uuid7(),
-            type="test",
-            payload="{}",
-            delay=timedelta(days=1) if later else None,
-            expires_in=timedelta(days=2) if deadline else None,
-        )
-        self.run(submit.submit(self.admin.fetch, [Submission([new])]))
-        self.tasks[new.id] = model.submitted(later=later)
+    @rule(key=st.integers(0, KEYS - 1))
+    def submit_unique(self, key: int) -> None:
+        if self.idle and key not in self.queued:
+            self.run(self._begin_unique(key))
 
-    @precondition(lambda self: self.tasks)
-    @rule(pick=st.integers(0, 99), commit=st.booleans(), worker=st.sampled_from(WORKERS), stale=st.integers(0, 9))
-    def claim(self, pick: int, commit: bool, worker: str, stale: int) -> None:
-        task_id = self._pick(pick)
-        dispatch = self.tasks[task_id].dispatch - (stale == 0)
-
-        async def send(fetch: Any) -> object:
-            return await claims.claim(fetch, [TaskRef(task_id, dispatch)], worker=worker, claim_id=uuid7())
-
-        self._pass_over(task_id, model.claim(worker, dispatch), send, commit=commit)
-
-    @precondition(lambda self: self.tasks)
-    @rule(
-        pick=st.integers(0, 99), commit=st.booleans(), ending=st.sampled_from(ENDINGS), late=st.integers(0, 9),
-        way=st.sampled_from(["record", "with a claim", "own"]),
-    )  # fmt: skip
-    def record(self, pick: int, commit: bool, ending: tuple[Ending, int | None], late: int, way: str) -> None:
-        task_id = self._pick(pick)
-        task = self.tasks[task_id]
-        outcome, step = self._outcome(task_id, task, ending, late=late == 0, way=way)
-        if way == "own":
-            self._wait_for(task_id, step, lambda fetch: record.record_own(fetch, outcome))
-            return
-
-        async def send(fetch: Any) -> object:
-            if way == "record" or not record_and_claim.fits(outcome):
-                return await record.record(fetch, [outcome])
-            nothing = [TaskRef(UUID(int=1), 1)]
-            _, taken = await record_and_claim.record_and_claim(
-                fetch, [outcome], nothing, closed=[], worker=outcome.worker, claim_id=uuid7()
-            )
-            return taken
-
-        self._pass_over(task_id, step, send, commit=commit)
-
-    def _outcome(
-        self, task_id: UUID, task: TaskState, ending: tuple[Ending, int | None], *, late: bool, way: str
-    ) -> tuple[Outcome, Step]:
-        event, delay = ending
-        worker, attempt = task.worker or WORKERS[0], task.attempt - late
-        outcome = Outcome(
-            task_id=task_id,
-            attempt=attempt,
-            worker=worker,
-            ending=event,
-            result="1" if event is Event.SUCCEED else None,
-            error=None if event is Event.SUCCEED else ERROR,
-            delay=Delay(delay, by_broker=delay == BY_BROKER) if delay else None,
-            reason="no luck",
-        )
-        # What records a success beside a claim leaves a task that is to be cancelled to ``record``.
-        own = way == "own" or (way == "with a claim" and event is Event.SUCCEED)
-        return outcome, model.record(event, worker, attempt, delay=delay, own=own)
-
-    @precondition(lambda self: self.tasks)
-    @rule(
-        pick=st.integers(0, 99),
-        name=st.sampled_from(["cancel", "run_now", "reschedule", "resubmit", "fail", "succeed"]),
-    )
-    def steer(self, pick: int, name: str) -> None:
-        task_id = self._pick(pick)
-        steps: dict[str, tuple[Step, Send]] = {
-            "cancel": (model.cancel, lambda fetch: steering.cancel(fetch, task_id)),
-            "run_now": (model.run_now, lambda fetch: schedule.run_now(fetch, task_id)),
-            "reschedule": (
-                model.reschedule,
-                lambda fetch: schedule.reschedule(fetch, task_id, run_at=None, delay=timedelta(days=1)),
-            ),
-            "resubmit": (model.resubmit, lambda fetch: steering.resubmit(fetch, task_id)),
-            "fail": (
-                model.complete(failed=True),
-                lambda fetch: steering.complete(fetch, task_id, result=None, error=ERROR, reason="by hand"),
-            ),
-            "succeed": (
-                model.complete(failed=False),
-                lambda fetch: steering.complete(fetch, task_id, result="1", error=None, reason=""),
-            ),
-        }
-        self._wait_for(task_id, *steps[name])
-
-    @precondition(lambda self: self.tasks)
-    @rule(pick=st.integers(0, 99))
-    def time_passes(self, pick: int) -> None:
-        """A task falls due."""
-        task_id = self._pick(pick)
-        if task_id not in self.holds and not self.tasks[task_id].enqueued:
-            late = (
-                "UPDATE aftercommit.tasks SET due_at = now() - interval '1 second' WHERE id = $1 AND due_at IS NOT NULL"
-            )
-            if self.run(self.admin.execute(late, task_id)) == "UPDATE 1":
-                self.tasks[task_id] = replace(self.tasks[task_id], is_due=True)
-
-    @precondition(lambda self: self.tasks)
-    @rule(pick=st.integers(0, 99))
-    def deadline_passes(self, pick: int) -> None:
-        task_id = self._pick(pick)
-        if task_id not in self.holds:
-            late = "UPDATE aftercommit.tasks SET expires_at = now() - interval '1 second' WHERE id = $1 RETURNING id"
-            self.run(self.admin.fetch(late, task_id))
-            self.tasks[task_id] = replace(self.tasks[task_id], deadline_passed=True)
-
-    @rule(sweep=st.booleans())
-    def send_due(self, sweep: bool) -> None:
-        within = None if sweep else timedelta(minutes=1)
-        sent = self.run(schedule.send_due(self.admin.fetch, limit=100, within=within))
-        assert sent == self._move_free(model.fall_due)
-
-    @rule(sweep=st.booleans())
-    def expire(self, sweep: bool) -> None:
-        within = None if sweep else timedelta(minutes=1)
-        expired = self.run(expiry.expire(self.admin.fetch, limit=100, within=within))
-        assert expired == self._move_free(model.expire)
-
-    @precondition(lambda self: self.holds)
+    @precondition(lambda self: self.locks)
     @rule(pick=st.integers(0, 99), commit=st.booleans())
-    def end(self, pick: int, commit: bool) -> None:
-        """A transaction ends; who waited for it goes on with what it left."""
-        task_id = list(self.holds)[pick % len(self.holds)]
-        self.run(self._end(task_id, commit=commit))
+    def end_unique(self, pick: int, commit: bool) -> None:
+        key = list(self.locks)[pick % len(self.locks)]
+        self.run(self._end_unique(key, commit=commit))
+
+    @precondition(lambda self: self.key_of)
+    @rule(pick=st.integers(0, 99))
+    def retry_unique(self, pick: int) -> None:
+        """An operator's retry, which takes the key again."""
+        task_id = list(self.key_of)[pick % len(self.key_of)]
+        key = self.key_of[task_id]
+        if key in self.locks or task_id in self.holds:
+            return
+        leads_to = model.resubmit(self.tasks[task_id]) if self._is_free(key, task_id) else None
+        assert self.run(self._retry(task_id)) == (leads_to is not None)
+        if leads_to is not None:
+            self.tasks[task_id] = leads_to
+            self.holders[key] = task_id
 
     @invariant()
-    def rows_are_as_the_model_says(self) -> None:
-        rows = {row["id"]: row for row in self.run(self.admin.fetch(ROWS))}
-        assert rows.keys() == self.tasks.keys()
-        for task_id, task in self.tasks.items():
-            for name, value in rows[task_id].items():
-                assert name == "id" or value == getattr(task, name), (name, value, task)
+    def one_unfinished_task_of_each_key(self) -> None:
+        unfinished = [key for task_id, key in self.key_of.items() if not self.tasks[task_id].is_final]
+        assert len(unfinished) == len(set(unfinished))
 
-    @invariant()
-    def messages_are_as_the_model_says(self) -> None:
-        sent: dict[UUID, list[tuple[int, str]]] = {task_id: [] for task_id in self.tasks}
-        for row in self.run(self.admin.fetch(SENT)):
-            sent[row["id"]].append((row["dispatch"], row["how"]))
-        assert sent == {task_id: list(task.sent) for task_id, task in self.tasks.items()}
+    def resubmit_step(self, task_id: UUID) -> Step:
+        return (lambda _: None) if task_id in self.key_of else super().resubmit_step(task_id)
 
-    def _pick(self, pick: int) -> UUID:
-        return list(self.tasks)[pick % len(self.tasks)]
+    def _is_free(self, key: int, task_id: UUID | None = None) -> bool:
+        """Whether nobody else than ``task_id`` holds the key."""
+        holder = self.holders.get(key)
+        return holder is None or holder == task_id or self.tasks[holder].is_final
 
-    def _move_free(self, step: Step) -> int:
-        """Move what nobody holds; how many that were."""
-        free = {task_id: step(task) for task_id, task in self.tasks.items() if task_id not in self.holds}
-        moved = {task_id: task for task_id, task in free.items() if task is not None}
-        self.tasks |= moved
-        return len(moved)
-
-    def _pass_over(self, task_id: UUID, step: Step, send: Send, *, commit: bool) -> None:
-        """A statement that passes over locked rows."""
-        if task_id in self.holds:
-            assert not self.run(send(self.admin.fetch))
-        elif commit or not self.idle:
-            leads_to = step(self.tasks[task_id])
-            assert bool(self.run(send(self.admin.fetch))) == (leads_to is not None)
-            self.tasks[task_id] = leads_to or self.tasks[task_id]
-        else:
-            self.run(self._begin(task_id, step, send))
-
-    def _wait_for(self, task_id: UUID, step: Step, send: Send) -> None:
-        """A statement that waits for a locked row."""
-        if self.idle and task_id not in self.waits:
-            self.run(self._begin(task_id, step, send))
-
-    async def _begin(self, task_id: UUID, step: Step, send: Send) -> None:
+    async def _begin_unique(self, key: int) -> None:
         connection = self.idle.pop()
         await connection.execute("BEGIN")
-        answer: asyncio.Task[object] = asyncio.ensure_future(send(connection.fetch))
-        transaction = Transaction(connection, task_id, step, answer)
-        # What does not fit the committed row has nothing to wait for.
-        if task_id in self.holds and step(self.tasks[task_id]) is not None:
-            done, _ = await asyncio.wait([answer], timeout=LOOK_SECONDS)
-            assert not done, "it did not wait for the transaction that holds the row"
-            self.waits[task_id] = transaction
-        else:
-            await self._answered(transaction)
+        new = NewTask(id=uuid7(), type="test", payload="{}", features=Feature.UNIQUE, unique=_unique(key))
+        created = asyncio.ensure_future(_submit(connection.fetch, new))
+        transaction = KeyTransaction(connection, new.id, created)
+        if key not in self.locks:
+            await self._answered_unique(key, transaction)
+            return
+        done, _ = await asyncio.wait([created], timeout=LOOK_SECONDS)
+        assert not done, "it did not wait for the transaction that locks the key"
+        self.queued[key] = transaction
 
-    async def _answered(self, transaction: Transaction) -> None:
-        """The statement had its row, and did what the model says."""
-        leads_to = transaction.step(self.tasks[transaction.task_id])
+    async def _answered_unique(self, key: int, transaction: KeyTransaction) -> None:
         async with asyncio.timeout(5):
-            assert bool(await transaction.answer) == (leads_to is not None)
-        if leads_to is None:
+            assert await transaction.created == self._is_free(key)
+        if transaction.created.result():
+            self.locks[key] = transaction
+        else:
             await transaction.connection.execute("COMMIT")
             self.idle.append(transaction.connection)
-        else:
-            transaction.leads_to = leads_to
-            self.holds[transaction.task_id] = transaction
 
-    async def _end(self, task_id: UUID, *, commit: bool) -> None:
-        transaction = self.holds.pop(task_id)
+    async def _end_unique(self, key: int, *, commit: bool) -> None:
+        transaction = self.locks.pop(key)
         await transaction.connection.execute("COMMIT" if commit else "ROLLBACK")
         self.idle.append(transaction.connection)
-        if commit and transaction.leads_to is not None:
-            self.tasks[task_id] = transaction.leads_to
-        if (waiting := self.waits.pop(task_id, None)) is not None:
-            await self._answered(waiting)
+        if commit:
+            self.tasks[transaction.task_id] = model.submitted(later=False)
+            self.key_of[transaction.task_id] = key
+            self.holders[key] = transaction.task_id
+        if (waiting := self.queued.pop(key, None)) is not None:
+            await self._answered_unique(key, waiting)
+
+    async def _retry(self, task_id: UUID) -> bool:
+        async with self.admin.transaction():
+            done, _ = await resubmission.resubmit_unique(self.admin.fetch, task_id, None)
+        return done
+
+
+async def _submit(fetch: Any, new: NewTask) -> bool:
+    """As ``UniqueCommit`` does it; whether the task was made."""
+    taken, _ = await unique_keys.lock(fetch, [new])
+    assert new.unique is not None
+    if not taken and await unique_keys.find(fetch, [new.unique.key]):
+        return False
+    await submit.submit(fetch, [Submission([new])])
+    if not taken:
+        await unique_keys.take(fetch, [new])
+    return True
+
+
+def _unique(key: int) -> Uniqueness:
+    return Uniqueness(
+        key=bytes([key]) * 32,
+        scope=Scope.TYPE,
+        held_while=HeldWhile.UNFINISHED,
+        on_conflict=OnConflict.RETURN_EXISTING,
+        name=str(key),
+    )
 
 
 @pytest.fixture
-def machine(servers: Servers, template: str) -> Iterator[type[Lifecycle]]:
+def machine(servers: Servers, template: str) -> Iterator[type[UniqueLifecycle]]:
     async def connect() -> list[asyncpg.Connection]:
         admin = await connect_admin(servers)
         await admin.execute(f"CREATE DATABASE {DATABASE} TEMPLATE {template}")
@@ -327,11 +174,11 @@ def machine(servers: Servers, template: str) -> Iterator[type[Lifecycle]]:
 
     with asyncio.Runner() as runner:
         admin, own, *connections = runner.run(connect())
-        yield type("Here", (Lifecycle,), {"runner": runner, "admin": own, "connections": connections})
+        yield type("Here", (UniqueLifecycle,), {"runner": runner, "admin": own, "connections": connections})
         runner.run(close(admin, own, *connections))
 
 
-def test_statements_do_what_the_model_says_whatever_commits_first(machine: type[Lifecycle]) -> None:
+def test_statements_do_what_the_model_says_whatever_commits_first(machine: type[UniqueLifecycle]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(

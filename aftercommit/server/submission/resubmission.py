@@ -13,14 +13,15 @@ async def resubmit(database: Database, task_id: UUID, *, payload: str | None = N
     if await steering.resubmit(database.fetch, task_id, payload=payload):
         return True
     async with database.transaction(lock_seconds=unique_keys.LOCK_SECONDS) as fetch:
-        done, holder = await _resubmit_unique(fetch, task_id, payload)
+        done, holder = await resubmit_unique(fetch, task_id, payload)
     if holder is not None:
         raise UniqueConflict(f"Task {holder} holds the unique key of task {task_id}. It can be retried once that ends.")
     return done
 
 
-async def _resubmit_unique(fetch: Fetch, task_id: UUID, payload: str | None) -> tuple[bool, UUID | None]:
-    """Whether it was done, or else which other task holds the key."""
+async def resubmit_unique(fetch: Fetch, task_id: UUID, payload: str | None) -> tuple[bool, UUID | None]:
+    """The same in a transaction of the caller's, for a task with a unique key: whether it was done, or else which other
+    task holds the key."""
     key = await unique_keys.lock_own(fetch, task_id)
     if key is None:
         return False, None
