@@ -199,7 +199,7 @@ async def test_deadline_that_leaves_no_time_is_refused_by_its_field(service: Ser
     bodies: list[tuple[dict[str, Any], str]] = [
         ({"expires_at": "2001-01-01T00:00:00Z"}, "#/expires_at"),
         ({"expires_at": "2031-01-01T00:00:00Z", "run_at": "2031-01-01T00:00:01Z"}, "#/expires_at"),
-        ({"expires_at": "2031-01-01T00:00:00Z", "expires_in_seconds": 5}, "#/expires_in_seconds"),
+        ({"expires_at": "2031-01-01T00:00:00Z", "expires_in_seconds": 5}, "#/expires_at"),
         ({"expires_in_seconds": 5, "delay_seconds": 5}, "#/expires_in_seconds"),
         ({"expires_in_seconds": 0}, "#/expires_in_seconds"),
         ({"expires_at": "2031-01-01T00:00:00"}, "#/expires_at"),
