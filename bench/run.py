@@ -25,10 +25,11 @@ class Job:
 
 
 async def run(jobs: Sequence[Job], *, repeats: int, results: Results) -> None:
-    """Fill ``results``. The outer loop repeats, so that what is compared ran alternately; a job that fails is told
-    and noted, and the rest goes on."""
+    """Fill ``results``. The outer loop repeats, so that what is compared ran alternately, every other time in reverse
+    order: the same commit beside itself was 0.88 times as fast where it came first. A job that fails is told and noted,
+    and the rest goes on."""
     for repeat in range(1, repeats + 1):
-        for job in jobs:
+        for job in jobs if repeat % 2 else reversed(jobs):
             if job.once and repeat < repeats:
                 continue
             started_at = time.monotonic()

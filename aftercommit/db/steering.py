@@ -24,7 +24,7 @@ _CANCEL: Final = f"""
         finished_at = CASE WHEN {_RUNS} THEN NULL ELSE now() END,
         enqueued = true, due_at = NULL
     WHERE t.id = $1 AND (t.status = ANY($3::text[]) OR {_RUNS})
-    RETURNING {", ".join(tasks.columns())}
+    RETURNING {", ".join(tasks.columns())}, {tasks.progress("t")}
 """
 
 

@@ -29,13 +29,17 @@ def columns(bulky: Set[str] = BULKY) -> list[str]:
     return [column.name for column in tasks.columns if column.name not in BULKY or column.name in bulky]
 
 
-_PROGRESS: Final = """(
-    SELECT json_build_object(
-        'fraction', p.fraction, 'message', p.message, 'attempt', p.attempt, 'reported_at', p.reported_at
-    )
-    FROM aftercommit.progress p WHERE p.task_id = tasks.id
-) AS progress"""
+def progress(task: str) -> str:
+    """The column ``progress`` of a row that the statement knows as ``task``."""
+    return f"""(
+        SELECT json_build_object(
+            'fraction', p.fraction, 'message', p.message, 'attempt', p.attempt, 'reported_at', p.reported_at
+        )
+        FROM aftercommit.progress p WHERE p.task_id = {task}.id
+    ) AS progress"""
 
+
+_PROGRESS: Final = progress("tasks")
 _GET: Final = f"SELECT {', '.join(columns())}, {_PROGRESS} FROM aftercommit.tasks WHERE id = ANY($1::uuid[])"
 _GET_SLIM: Final = (
     f"SELECT {', '.join(columns(frozenset()))}, {_PROGRESS} FROM aftercommit.tasks WHERE id = ANY($1::uuid[])"

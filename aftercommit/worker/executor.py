@@ -72,9 +72,11 @@ class Executor:
                 return await self._run_in_process(self._processes, known, attempt)
             outcome = outcome_policy.succeeded(attempt.task, await self._run_here(known, attempt, transaction))
             if transaction is not None and transaction.ready:
-                # When the task was given away, or is to be cancelled, the outcome goes on to the recorder: there it is
-                # refused again and told, or the cancel is recorded.
                 attempt.recorded = await transaction.commit(outcome)
+                if not attempt.recorded:
+                    # The recorder cancels the task where that is wanted, or finds that it was given away. If neither is
+                    # so, it runs again.
+                    outcome = outcome_policy.released(attempt.task, "its transaction could not be committed")
         except BaseException as error:  # a handler's SystemExit must not end the worker
             if _is_torn_down(attempt, error):
                 raise
