@@ -15,7 +15,7 @@ from aftercommit.core.features import Feature
 from aftercommit.core.states import WAITING, Event, Status
 from aftercommit.core.uniqueness import KEY_FIELD, HeldWhile
 from aftercommit.db import outbox
-from aftercommit.db.database import Fetch
+from aftercommit.db.database import STATEMENT_SECONDS, Fetch
 from aftercommit.db.submit import NewTask, array_literal
 
 LOCK_SECONDS: Final = 5.0
@@ -34,9 +34,14 @@ class Holder:
 
 _WAITS: Final = f"t.status IN {tuple(map(str, WAITING))}"
 
+# A task that waits past its deadline is not started any more, whether the expirer has ended it or not. A claim that
+# began before the deadline may still start it, until its statement is over.
+_MAY_START: Final = f"(t.expires_at > now() - interval '{STATEMENT_SECONDS:.0f} seconds') IS NOT FALSE"
+
 _HELD: Final = f"""CASE k.held_while
-    WHEN '{HeldWhile.WAITING}' THEN {_WAITS} WHEN '{HeldWhile.FOR_SECONDS}' THEN k.held_until > now()
-    ELSE t.finished_at IS NULL END"""
+    WHEN '{HeldWhile.FOR_SECONDS}' THEN k.held_until > now()
+    WHEN '{HeldWhile.WAITING}' THEN {_WAITS} AND {_MAY_START}
+    ELSE t.status = '{Status.RUNNING}' OR {_WAITS} AND {_MAY_START} END"""
 
 _FIND: Final = f"""
     SELECT k.key, k.task_id, k.held_since, {_WAITS} AS waits
@@ -136,7 +141,7 @@ _REPLACE: Final = f"""
             timeout_seconds = held.timeout_seconds, tags = held.tags::text[], payload = held.payload,
             due_at = held.due_at, expires_at = held.expires_at, retry = held.retry,
             result_ttl_seconds = held.result_ttl_seconds, schedule = held.schedule,
-            status = held.status, enqueued = held.due_at IS NULL, uncharged = t.attempt,
+            status = held.status, enqueued = held.due_at IS NULL, uncharged = t.attempt, error = NULL,
             dispatch = CASE held.status WHEN '{Status.SCHEDULED}' THEN 0
                 ELSE t.dispatch + (NOT held.keeps_message)::int END,
             queued_at = CASE WHEN held.due_at IS NULL AND NOT held.keeps_message THEN now() ELSE t.queued_at END

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from aftercommit.server.api.schedule_schemas import CRON_FORMAT, ZONE_FORMAT
 from aftercommit.server.api.schemas import KEY_PATTERN
 from aftercommit.server.submission.task_input import DelaySeconds, Moment
+from aftercommit.server.submission.unique_input import LONGEST_KEY
 
 HEADER = "Idempotency-Key"
 _numbers = itertools.count()
@@ -29,6 +30,7 @@ def before_call(context: schemathesis.HookContext, case: Any, kwargs: dict[str, 
     its first request, and which fields a payload must have, is no part of a request's schema."""
     for task in _tasks(case.body):
         if isinstance(unique := task.get("unique"), dict) and isinstance(unique.get("fields"), list):
+            _part(unique["fields"])
             _complete(task.setdefault("payload", {}), unique["fields"])
         _put_deadline_last(task)
     if re.fullmatch(KEY_PATTERN, str((case.headers or {}).get(HEADER, ""))):
@@ -62,6 +64,14 @@ def _tasks(body: Any) -> Iterator[dict[str, Any]]:
     yield from (task for task in tasks if isinstance(task, dict))
 
 
+def _part(fields: list[Any]) -> None:
+    """Where a field lies within another one, take that one: a field that has fields is no single value."""
+    names = [name for name in fields if isinstance(name, str)]
+    for position, name in enumerate(fields):
+        if name in names and len(name) <= LONGEST_KEY:
+            fields[position] = min((each for each in names if name.startswith(f"{each}.")), key=len, default=name)
+
+
 def _complete(payload: Any, fields: list[Any]) -> None:
     for name in fields:
         place = payload
@@ -72,4 +82,5 @@ def _complete(payload: Any, fields: list[Any]) -> None:
             if not isinstance(place.get(part), dict):
                 place[part] = {}
             place = place[part]
-        place.setdefault(last, None)
+        if isinstance(value := place.setdefault(last, None), dict | list) or len(str(value)) > LONGEST_KEY:
+            place[last] = None

@@ -1,6 +1,7 @@
 """``Idempotency-Key``: one request, however often it is sent."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -155,6 +156,20 @@ async def test_key_is_free_when_its_request_was_refused(service: Service) -> Non
     assert (await submit(api, "k1", queue="nowhere")).status == 422
     answer = await submit(api, "k1")
     assert (answer.status, "Idempotency-Replayed" in answer.headers) == (201, False)
+
+
+async def test_replay_comes_when_the_deadline_has_passed(service: Service) -> None:
+    api = await service.api()
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    first = await submit(api, "k1", expires_at=soon)
+    await service.until("SELECT expires_at <= now() FROM aftercommit.tasks")
+    again = await submit(api, "k1", expires_at=soon)
+    assert (again.status, again.headers["Idempotency-Replayed"]) == (201, "true")
+    assert [again.body] == replayed(first)
+    problem = (await submit(api, "k2", expires_at=soon)).body
+    assert [error["pointer"] for error in problem["errors"]] == ["#/expires_at"]
+    assert (await submit(api, "k1", expires_at=soon, queue="nowhere")).body["code"] == "idempotency-key-reused"
+    assert await count(service) == (1, 1)
 
 
 async def test_batch_comes_back_in_its_order_when_key_and_body_are_the_same(service: Service) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -192,6 +193,46 @@ async def test_replay_gives_the_same_tasks_whether_the_first_request_made_them_o
     assert await count(service) == 3
 
 
+async def test_replay_comes_when_the_first_request_refuses_further_ones(service: Service) -> None:
+    apis = [await service.api(), await service.api()]
+    unique = {"key": "k", "on_conflict": "reject"}
+    bodies: dict[str, Any] = {
+        "/v1/tasks": {"type": "echo", "unique": unique},
+        "/v1/tasks/batch": {"tasks": [{"type": "echo"}, {"type": "other", "unique": unique}]},
+    }
+    for path, body in bodies.items():
+        header = {"Idempotency-Key": path}
+        answers = await asyncio.gather(*(apis[n % 2].ask("POST", path, body, headers=header) for n in range(10)))
+        assert {answer.status for answer in answers} == {201}
+        assert Counter("Idempotency-Replayed" in answer.headers for answer in answers) == {False: 1, True: 9}
+        other = {"Idempotency-Key": "another"}
+        assert (await apis[0].refusal("POST", path, body, headers=other))["code"] == "unique-conflict"
+    assert await count(service) == 3
+
+
+async def test_task_that_waits_past_its_deadline_holds_no_key(service: Service, connection: DatabaseConnection) -> None:
+    """No maintenance process is there to end it."""
+    api = await service.api()
+    held: dict[str, dict[str, Any]] = {name: {"key": name} for name in ("waits", "runs", "may start")}
+    held |= {"before start": {"key": "before start", "while": "waiting"}, "for": {"key": "for", "for_seconds": HOUR}}
+    first = {name: await made(api, unique, expires_in_seconds=HOUR) for name, unique in held.items()}
+    async with connection:
+        await claim(connection, first["runs"])
+    for name, task_id in first.items():
+        late = 1 if name == "may start" else 30
+        await service.query(
+            "UPDATE aftercommit.tasks SET expires_at = now() - make_interval(secs => :late) WHERE id = :id",
+            late=late,
+            id=task_id,
+        )
+    answers = {name: await submit(api, unique) for name, unique in held.items()}
+    assert {name for name, answer in answers.items() if answer.body["submission"] == "created"} == {
+        "waits",
+        "before start",
+    }
+    assert answers["runs"].body["id"] == first["runs"]
+
+
 async def test_retried_task_takes_its_key_again_unless_another_task_holds_it(service: Service) -> None:
     api = await service.api()
     first = await made(api, payload={"order": 1})
@@ -213,11 +254,14 @@ async def test_retried_task_takes_its_key_again_unless_another_task_holds_it(ser
     }
 
 
-async def test_field_that_the_payload_does_not_have_is_named(service: Service) -> None:
+async def test_field_that_no_key_can_be_made_of_is_named(service: Service) -> None:
     api = await service.api()
     tasks = [{"type": "echo", "payload": {"a": 1}, "unique": {"fields": ["a", "b.c"]}}]
     problem = await api.refusal("POST", "/v1/tasks/batch", {"tasks": tasks})
     assert problem["errors"] == [{"pointer": "#/tasks/0/unique/fields/1", "detail": "'b.c' is not in the payload"}]
+    body = {"type": "echo", "payload": {"a": {"b": [1]}}, "unique": {"fields": ["a", "a.b"]}}
+    problem = await api.refusal("POST", "/v1/tasks", body)
+    assert [error["pointer"] for error in problem["errors"]] == ["#/unique/fields/0", "#/unique/fields/1"]
     assert await count(service) == 0
 
 

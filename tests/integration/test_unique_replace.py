@@ -64,7 +64,7 @@ async def test_task_that_waits_for_a_retry_is_replaced_with_all_its_retries(
         later = (await submit(api, REPLACE, payload={"n": 2}, delay_seconds=HOUR)).body
         assert (later["status"], later["dispatch"], await claim(connection, first, 2)) == ("retrying", 3, [])
         now = (await submit(api, REPLACE, payload={"n": 3})).body
-        assert (now["status"], now["dispatch"]) == ("queued", 4)
+        assert (now["status"], now["dispatch"], now["error"]) == ("queued", 4, None)
         [claimed] = await claim(connection, first, 4)
         assert (claimed.attempt, claimed.charged, claimed.payload) == (2, 1, '{"n":3}')
 

@@ -6,9 +6,10 @@ import pytest
 
 from aftercommit.core.errors import InvalidRequest
 from aftercommit.server.api.body import validated
+from aftercommit.server.api.schemas import BatchIn
 from aftercommit.server.submission.task_input import TaskIn
 from aftercommit.server.submission.unique_input import UniqueIn
-from aftercommit.server.submission.unique_key import missing_fields, uniqueness
+from aftercommit.server.submission.unique_key import field_flaws, uniqueness
 
 PAYLOAD = {"order": {"id": 17, "lines": [1, 2]}, "note": None, "n": 5}
 
@@ -52,7 +53,21 @@ def test_key_is_made_of_the_values_of_its_fields_alone() -> None:
 
 def test_fields_that_the_payload_does_not_have_are_named() -> None:
     unique = UniqueIn(fields=["order.id", "order.total", "note", "note.x", "order.id.x"])
-    assert list(missing_fields(unique, PAYLOAD)) == [(1, "order.total"), (3, "note.x"), (4, "order.id.x")]
+    assert list(field_flaws(unique, PAYLOAD)) == [
+        (1, "'order.total' is not in the payload"),
+        (3, "'note.x' is not in the payload"),
+        (4, "'order.id.x' is not in the payload"),
+    ]
+
+
+def test_fields_that_have_no_short_value_are_named() -> None:
+    payload = PAYLOAD | {"longest": "x" * 500, "longer": "x" * 501, "yes": True, "n": 1.5}
+    unique = UniqueIn(fields=["order", "order.lines", "longest", "longer", "yes", "n"])
+    assert list(field_flaws(unique, payload)) == [
+        (0, "'order' is an object in the payload, not a single value"),
+        (1, "'order.lines' is an array in the payload, not a single value"),
+        (3, "'longer' has 501 characters in the payload; 500 are allowed"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,3 +95,10 @@ def test_bad_unique_key_is_refused_by_the_name_of_its_field(unique: dict[str, An
     with pytest.raises(InvalidRequest) as caught:
         validated(TaskIn, {"type": "echo", "unique": unique})
     assert [flaw.pointer for flaw in caught.value.errors] == [pointer]
+
+
+def test_unique_key_with_far_too_many_fields_is_one_flaw_in_a_batch_too() -> None:
+    unique = {str(number): 0 for number in range(15_000)}
+    with pytest.raises(InvalidRequest) as caught:
+        validated(BatchIn, {"tasks": [{"type": "echo", "unique": unique}] * 2})
+    assert [flaw.pointer for flaw in caught.value.errors] == ["#/tasks/0/unique", "#/tasks/1/unique"]

@@ -20,7 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 MOST_FLAWS: Final = 20_000
 """Each takes a kilobyte to name, before it is known which ones the answer has room for."""
 
-_HOLDS_OBJECTS: Final = ("tasks", "task", "error", "unique")
+_HOLDS_OBJECTS: Final = ("tasks", "task", "error")
 """The fields of requests that hold objects with known fields."""
 
 

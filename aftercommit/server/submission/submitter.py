@@ -15,14 +15,13 @@ from aftercommit.core.uniqueness import Uniqueness
 from aftercommit.db import idempotency, tasks
 from aftercommit.db.database import Database
 from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
-from aftercommit.db.tasks import TaskRow
 from aftercommit.server.submission.deadlines import deadline_flaw
 from aftercommit.server.submission.group_commit import GroupCommit
 from aftercommit.server.submission.results import Created, Fate, Known, SubmittedTask
 from aftercommit.server.submission.submission_queue import CallerGone
 from aftercommit.server.submission.task_input import TaskIn, too_large
-from aftercommit.server.submission.unique_commit import UniqueCommit
-from aftercommit.server.submission.unique_key import missing_fields, uniqueness
+from aftercommit.server.submission.unique_commit import UniqueCommit, UniqueKeysHeld
+from aftercommit.server.submission.unique_key import field_flaws, uniqueness
 
 _TRIES: Final = 2
 
@@ -60,10 +59,21 @@ class Submitter:
     ) -> list[SubmittedTask]:
         """Commit the tasks, all or none; a result for each, in their order.
 
-        When an earlier submit with the same ``key`` and request made tasks, nothing is made and those come back.
-        Raises TasksRefused, IdempotencyKeyReused, TasksDeleted, and what ``GroupCommit.submit`` and, for tasks with
-        unique keys, ``UniqueCommit.submit`` raise.
+        When an earlier submit with the same ``key`` and request made tasks, nothing is made and those come back, even
+        if they would be refused by now. Raises TasksRefused, IdempotencyKeyReused, TasksDeleted, and what
+        ``GroupCommit.submit`` and, for tasks with unique keys, ``UniqueCommit.submit`` raise.
         """
+        try:
+            return await self._submit(wanted, key, caller_gone)
+        except (TasksRefused, UniqueKeysHeld):
+            # What the earlier submit made may hold the unique key; and its deadline may have passed since.
+            if key is None or (replayed := await self._replay(key)) is None:
+                raise
+            return replayed
+
+    async def _submit(
+        self, wanted: Sequence[TaskIn], key: IdempotencyKey | None, caller_gone: CallerGone | None
+    ) -> list[SubmittedTask]:
         limit = self._settings.api_max_payload_bytes
         new, payload_bytes = self.prepare(wanted, queues=self._settings.queues, most_bytes=limit)
         submission = Submission(new, key)
@@ -79,8 +89,8 @@ class Submitter:
                 if created_at is not None:
                     return [Created(task, created_at) for task in new]
             assert key is not None
-            if (rows := await self._replay(key)) is not None:
-                return [Known(row, Fate.REPLAYED) for row in rows]
+            if (replayed := await self._replay(key)) is not None:
+                return replayed
             # The key was pruned between the two statements, so it is free now.
         raise DatabaseUnavailable("The Idempotency-Key was held and free by turns. Try again.")
 
@@ -130,7 +140,7 @@ class Submitter:
             raise TasksRefused(flaws)
         return new, payload_bytes
 
-    async def _replay(self, key: IdempotencyKey) -> list[TaskRow] | None:
+    async def _replay(self, key: IdempotencyKey) -> list[SubmittedTask] | None:
         """The tasks of the earlier submit that holds ``key``, as they stand now; None when nobody holds it any more."""
         fetch = self._database.fetch
         held = await idempotency.get(fetch, key.key)
@@ -147,15 +157,16 @@ class Submitter:
                 f"Retention deleted {len(ids) - len(rows)} of the {len(ids)} tasks that Idempotency-Key {key.key!r} "
                 "stands for. Nothing was submitted. Use a new key for a new request."
             )
-        return rows
+        return [Known(row, Fate.REPLAYED) for row in rows]
 
 
 def _uniqueness(index: int, task: TaskIn, queue: str, flaws: list[TaskFlaw]) -> Uniqueness | None:
     """What the task says of its unique key. None, with the reasons in ``flaws``, when its payload has not what it is
     made of."""
     assert task.unique is not None
-    missing = list(missing_fields(task.unique, task.payload))
-    flaws += [
-        TaskFlaw(index, f"unique/fields/{position}", f"{name!r} is not in the payload") for position, name in missing
+    found = [
+        TaskFlaw(index, f"unique/fields/{position}", detail)
+        for position, detail in field_flaws(task.unique, task.payload)
     ]
-    return None if missing else uniqueness(task.unique, type=task.type, queue=queue, payload=task.payload)
+    flaws += found
+    return None if found else uniqueness(task.unique, type=task.type, queue=queue, payload=task.payload)

@@ -199,7 +199,9 @@ class TaskIn(TaskTemplate):
     expires_at: Moment | None = Field(
         default=None, description="Its deadline: it is expired unless it has ended by then. After run_at, and not past"
     )
-    unique: UniqueIn | None = Field(default=None, description="What must not exist twice at the same time")
+    unique: Annotated[UniqueIn, BeforeValidator(_not_crowded)] | None = Field(
+        default=None, description="What must not exist twice at the same time"
+    )
 
     @field_validator("delay_seconds")
     @classmethod

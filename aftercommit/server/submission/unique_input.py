@@ -42,7 +42,9 @@ class UniqueIn(BaseModel):
 
     key: Annotated[str, Field(min_length=1, max_length=LONGEST_KEY, examples=["order-17"])] | None = None
     fields: Annotated[list[FieldName], Field(min_length=1, max_length=MOST_FIELDS)] | None = Field(
-        default=None, description="Fields of the payload that make up the key; a.b is the field b of the object a"
+        default=None,
+        description="Fields of the payload that make up the key; a.b is the field b of the object a. Each must be "
+        f"there, as null, a boolean, a number or a string of up to {LONGEST_KEY} characters",
     )
     scope: Annotated[Scope, Field(strict=False)] = Field(
         default=Scope.TYPE, description="Among which tasks: those of this type, of this queue, or all"
@@ -59,7 +61,7 @@ class UniqueIn(BaseModel):
         default=OnConflict.RETURN_EXISTING, description="What a submit does whose key another task holds"
     )
     at_most_seconds: Seconds | None = Field(
-        default=None, description="With replace: the task is due at the latest so long after it was first submitted"
+        default=None, description="With replace: the task is due at the latest so long after it took the key"
     )
 
     @field_validator("fields")

@@ -2,24 +2,32 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from aftercommit.core.uniqueness import HeldWhile, Scope, Uniqueness
 from aftercommit.server.submission.request_hash import request_hash
-from aftercommit.server.submission.unique_input import UniqueIn
+from aftercommit.server.submission.unique_input import LONGEST_KEY, UniqueIn
+
+_KINDS: Final = {dict: "object", list: "array"}
 
 
-def missing_fields(unique: UniqueIn, payload: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-    """The fields, by position, that ``payload`` does not have."""
+def field_flaws(unique: UniqueIn, payload: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """The fields, by position, that no key can be made of, and why: a key is made of short values, since a field may
+    otherwise be most of the payload, and each of many fields the same part of it."""
     for position, name in enumerate(unique.fields or ()):
         try:
-            _value(payload, name)
+            value = _value(payload, name)
         except KeyError:
-            yield position, name
+            yield position, f"{name!r} is not in the payload"
+            continue
+        if isinstance(value, dict | list):
+            yield position, f"{name!r} is an {_KINDS[type(value)]} in the payload, not a single value"
+        elif isinstance(value, str) and len(value) > LONGEST_KEY:
+            yield position, f"{name!r} has {len(value)} characters in the payload; {LONGEST_KEY} are allowed"
 
 
 def uniqueness(unique: UniqueIn, *, type: str, queue: str, payload: Mapping[str, Any]) -> Uniqueness:
-    """What is stored and compared. ``payload`` has all fields."""
+    """What is stored and compared. ``payload`` has no ``field_flaws``."""
     name = unique.key
     made_of = {"key": name} if name is not None else {name: _value(payload, name) for name in unique.fields or ()}
     within = {Scope.TYPE: type, Scope.QUEUE: queue, Scope.GLOBAL: None}[unique.scope]
