@@ -1,4 +1,4 @@
-"""Tasks made by SQL, millions in minutes: finished ones, and waiting ones with their outbox rows."""
+"""Tasks made by SQL, millions in minutes: finished ones, waiting ones with their outbox rows, and scheduled ones."""
 
 import time
 from typing import Final
@@ -37,6 +37,13 @@ _ADD_WAITING: Final = f"""
     SELECT queue || '.' || priority, ARRAY[id], ARRAY[1] FROM waiting
 """
 
+_ADD_SCHEDULED: Final = f"""
+    INSERT INTO aftercommit.tasks (id, type, queue, priority, status, dispatch, enqueued, due_at, payload)
+    SELECT {_ID}, 'bench.noop', 'tasks', 'medium', 'scheduled', 0, false,
+        now() + interval '1 day' + n * interval '1 ms', '{{}}'
+    FROM generate_series($2::bigint, $3::bigint) AS n
+"""
+
 DAY_MILLISECONDS: Final = 86_400_000
 
 
@@ -48,6 +55,11 @@ async def add_finished(connection: asyncpg.Connection, tasks: int) -> None:
 async def add_waiting(connection: asyncpg.Connection, tasks: int) -> None:
     """Tasks in ``PARKED`` that the relay has still to publish."""
     await _add(connection, _ADD_WAITING, tasks, milliseconds=int(time.time() * 1000) - DAY_MILLISECONDS // 2)
+
+
+async def add_scheduled(connection: asyncpg.Connection, tasks: int) -> None:
+    """Tasks that fall due from tomorrow on."""
+    await _add(connection, _ADD_SCHEDULED, tasks, milliseconds=int(time.time() * 1000) - DAY_MILLISECONDS // 2)
 
 
 async def _add(connection: asyncpg.Connection, statement: str, tasks: int, *, milliseconds: int) -> None:

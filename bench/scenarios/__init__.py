@@ -15,6 +15,7 @@ from bench.scenarios import (
     profile,
     relay,
     scale,
+    scheduled,
     share,
     submit,
 )
@@ -34,6 +35,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         submit.SCENARIO,
         idle.SCENARIO,
         growth.SCENARIO,
+        scheduled.SCENARIO,
         horizon.SCENARIO,
     )
 }
