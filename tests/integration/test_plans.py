@@ -276,7 +276,7 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"unique_keys_pkey", "tasks_pkey"},
     ),
     "unique_key_sweep.find": (
-        lambda fetch: unique_key_sweep.find(fetch, after=b"", limit=1_000),
+        lambda fetch: unique_key_sweep.find(fetch, after=b"", limit=100),
         {"unique_keys_pkey", "tasks_pkey"},
     ),
     "unique_key_sweep.lock": (lambda fetch: unique_key_sweep.lock(fetch, KEYS), {"unique_keys_pkey"}),
