@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from aftercommit.context import Context
+    from aftercommit.context import Context, ScheduleTick
     from aftercommit.errors import Fail, InvalidPayload, Retry, Snooze
     from aftercommit.handler import Handler, task
     from aftercommit.recurring import Cron, Every
@@ -32,6 +32,7 @@ __all__ = [
     "Handler",
     "InvalidPayload",
     "Retry",
+    "ScheduleTick",
     "Snooze",
     "task",
 ]
@@ -46,6 +47,7 @@ _HOMES: Final = {
     "Handler": "aftercommit.handler",
     "InvalidPayload": "aftercommit.errors",
     "Retry": "aftercommit.errors",
+    "ScheduleTick": "aftercommit.context",
     "Snooze": "aftercommit.errors",
     "task": "aftercommit.handler",
 }

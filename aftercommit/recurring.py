@@ -52,10 +52,9 @@ class Recurrence:
         _check_range("jitter_seconds", self.jitter_seconds, 0, LONGEST_JITTER_SECONDS)
         _check_range("catch_up_max", self.catch_up_max, 1, MOST_CAUGHT_UP)
         _check_range("catch_up_seconds", self.catch_up_seconds, 0, LONGEST_CATCH_UP_SECONDS)
-        try:
-            json.dumps(dict(self.payload), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"payload is not JSON: {error}") from None
+        if type(self.catch_up_max) is not int:
+            raise ValueError(f"catch_up_max is {self.catch_up_max!r}: give a whole number")
+        _check_payload(self.payload)
 
     @property
     def cron_line(self) -> str | None:
@@ -119,3 +118,14 @@ def _check_one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
 def _check_range(what: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         raise ValueError(f"{what} is {value!r}: give {least:.0f} to {most:.0f}")
+
+
+def _check_payload(payload: Mapping[str, Any]) -> None:
+    """Raises ValueError for what Postgres cannot keep as JSON."""
+    try:
+        text = json.dumps(dict(payload), allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"payload is not JSON: {error}") from None
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise ValueError("payload holds a NUL character, which Postgres cannot store")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from typing import Final
@@ -24,25 +25,29 @@ def cron_ticks(line: str, zone: str, after: datetime) -> Iterator[datetime]:
     """The moments after ``after`` that a cron line of five or six fields names in an IANA zone, in UTC, ascending.
 
     Debian's rules hold where the clock is changed, see ``documents/how-to/schedules.md``. It ends when there is none
-    for 50 years. Raises ValueError, at the first moment, for a line or a zone that does not exist.
+    for 50 years, and with the year 9999. Raises ValueError, at the first moment, for a line or a zone that does not
+    exist.
     """
     last = after
-    for local in _simulate(line, after.astimezone(_zone(zone))):
-        tick = local.astimezone(UTC)
-        # From a start in the hour that comes twice cronsim may go back to the first pass. And where midnight does not
-        # exist, it may name it for a line that it does not move: a moment that the zone's clock never shows.
-        if tick > last and (_moves(line) or local.replace(tzinfo=None) == _shown(tick, local)):
-            last = tick
-            yield tick
+    with suppress(OverflowError):  # no date has more than four digits of a year
+        for local in _simulate(line, after.astimezone(_zone(zone))):
+            tick = local.astimezone(UTC)
+            # From a start in the hour that comes twice cronsim may go back to the first pass. And where midnight does
+            # not exist, it may name it for a line that it does not move: a moment that the zone's clock never shows.
+            if tick > last and (_moves(line) or local.replace(tzinfo=None) == _shown(tick, local)):
+                last = tick
+                yield tick
 
 
 def interval_ticks(seconds: float, after: datetime) -> Iterator[datetime]:
-    """The multiples of ``seconds`` since 1970 (UTC) after ``after``, ascending: they depend on no start."""
+    """The multiples of ``seconds`` since 1970 (UTC) after ``after``, ascending, until the year 9999 ends: they depend
+    on no start."""
     interval = timedelta(seconds=seconds)
     tick = _EPOCH + ((after - _EPOCH) // interval) * interval
-    while True:
-        tick += interval
-        yield tick
+    with suppress(OverflowError):
+        while True:
+            tick += interval
+            yield tick
 
 
 def check_cron(line: str) -> str:

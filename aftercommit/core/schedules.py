@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
+from itertools import islice, takewhile
+from operator import attrgetter
 from typing import Final
 
 from aftercommit.ticks import cron_ticks, interval_ticks
@@ -67,7 +68,8 @@ class Timing:
     jitter_seconds: float = 0.0
 
     def after(self, moment: datetime) -> Iterator[datetime]:
-        """The ticks after ``moment``, in UTC. Raises ValueError, at the first, when the line or zone is gone."""
+        """The ticks after ``moment``, in UTC, as far as there are dates. Raises ValueError, at the first, when the line
+        or zone is gone."""
         if self.cron is not None:
             return cron_ticks(self.cron, self.zone or "UTC", moment)
         assert self.interval_seconds is not None
@@ -88,6 +90,18 @@ class Policy:
 class DueTick:
     tick: datetime
     due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """From ``since`` on and before ``until``."""
+
+    since: datetime
+    until: datetime
+
+    def has(self, each: DueTick) -> bool:
+        """Whether a tick, or the wait for its jitter, fell into the pause."""
+        return self.since <= each.due_at and each.tick < self.until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,12 +149,23 @@ def _share(name: str, tick: datetime) -> float:
     return int.from_bytes(digest[:6]) / 2**48
 
 
+def look(ticks: Iterator[DueTick], now: datetime) -> list[DueTick]:
+    """What there is to decide of ``ticks``, which begins with the first that was not decided: those that are due, up to
+    MOST_TICKS, and the one that follows, if there is one."""
+    found: list[DueTick] = []
+    for each in islice(ticks, MOST_TICKS + 1):
+        found.append(each)
+        if each.due_at > now:
+            break
+    return found
+
+
 def decide(
-    ticks: Iterator[DueTick],
+    ticks: Sequence[DueTick],
     policy: Policy,
     *,
     now: datetime,
-    resumed_at: datetime | None,
+    pause: Pause | None,
     is_busy: bool,
     is_buffering: bool,
     most_runs: int,
@@ -148,29 +173,24 @@ def decide(
     """Decide the ticks that are due, in their order: at most MOST_TICKS of them, and so that at most ``most_runs``
     become tasks.
 
-    ``ticks`` begins with the first that was not decided. Those before ``resumed_at`` fell into a pause. ``is_busy``:
-    the latest task has not ended; ``is_buffering``: a tick waits for that already.
+    ``ticks`` are those that ``look`` found. ``pause`` is the last one. ``is_busy``: the latest task has not ended;
+    ``is_buffering``: a tick waits for that already.
     """
-    found: list[DueTick] = []
-    for each in islice(ticks, MOST_TICKS + 1):
-        found.append(each)
-        if each.due_at > now:
-            break
-    due = [each for each in found[:MOST_TICKS] if each.due_at <= now]
-    is_full = len(found) > MOST_TICKS and found[-1].due_at <= now
-    runs = _catch_up(due, policy, now=now, resumed_at=resumed_at, is_full=is_full)
+    due = [each for each in ticks[:MOST_TICKS] if each.due_at <= now]
+    is_full = len(ticks) > MOST_TICKS and ticks[-1].due_at <= now
+    runs = _catch_up(due, policy, now=now, pause=pause, is_full=is_full)
     decided = list(_overlap(runs, policy.overlap, is_busy=is_busy, is_buffering=is_buffering, most_runs=most_runs))
-    undecided = (each for each in found if not decided or each.tick > decided[-1].tick)
+    undecided = (each for each in ticks if not decided or each.tick > decided[-1].tick)
     return Decision(runs=list(_merged(decided)), next_tick=next(undecided, None))
 
 
 def _catch_up(
-    due: Sequence[DueTick], policy: Policy, *, now: datetime, resumed_at: datetime | None, is_full: bool
+    due: Sequence[DueTick], policy: Policy, *, now: datetime, pause: Pause | None, is_full: bool
 ) -> list[Run]:
     """What each tick would become if nothing overlapped. ``is_full``: more are due, so that of those which may yet be
     caught up nothing is decided."""
-    paused = [each for each in due if resumed_at is not None and each.tick < resumed_at]
-    rest = due[len(paused) :]
+    paused = [each for each in due if pause is not None and pause.has(each)]
+    rest = [each for each in due if pause is None or not pause.has(each)]
     missed = [each for each in rest if now - each.due_at > ON_TIME]
     fresh = rest[len(missed) :]
     window = timedelta(seconds=policy.catch_up_seconds)
@@ -189,12 +209,19 @@ def _catch_up(
         *(_skipped(each, SkipReason.PAUSED) for each in paused),
         *(_skipped(each, SkipReason.MISSED) for each in lost),
     ]
-    if is_full and skipped:
-        return skipped
+    created: list[Sequence[DueTick]] = [[each] for each in (*caught, *fresh)]
     if policy.catch_up is CatchUp.ONE and caught:
-        together = [*caught, *fresh[:1]]
-        return [*skipped, _created(together), *(_created([each]) for each in fresh[1:])]
-    return [*skipped, *(_created([each]) for each in (*caught, *fresh))]
+        created = [*_around(paused, [*caught, *fresh[:1]]), *([each] for each in fresh[1:])]
+    runs = sorted([*skipped, *map(_created, created)], key=attrgetter("tick"))
+    if is_full:
+        return list(takewhile(lambda run: run.outcome is RunOutcome.SKIPPED, runs)) or runs
+    return runs
+
+
+def _around(paused: Sequence[DueTick], ticks: Sequence[DueTick]) -> list[Sequence[DueTick]]:
+    """``ticks`` before and after those of a pause, as far as there are any: no entry stands for ticks of both sides."""
+    before = [each for each in ticks if paused and each.tick < paused[0].tick]
+    return [side for side in (before, ticks[len(before) :]) if side]
 
 
 def _overlap(

@@ -55,7 +55,8 @@ async def seconds_until_next(fetch: Fetch) -> float | None:
 
 _LOCK_DUE: Final = """
     SELECT id, name, cron, zone, interval_seconds, jitter_seconds, task, catch_up, catch_up_max, catch_up_seconds,
-        overlap, resumed_at, latest_task_id, next_tick, next_due_at, buffered_tick, buffered_folded, now() AS now
+        overlap, paused_at, resumed_at, latest_task_id, next_tick, next_due_at, buffered_tick, buffered_folded,
+        now() AS now
     FROM aftercommit.schedules
     WHERE NOT paused AND look_at <= now() AND id <> ALL($2::uuid[])
     ORDER BY look_at LIMIT $1 FOR UPDATE SKIP LOCKED

@@ -10,8 +10,11 @@ from aftercommit.core.schedules import DueTick, Policy, RunKind, Timing, first_d
 from aftercommit.db.database import Fetch
 
 _COLUMNS: Final = """id, name, cron, zone, interval_seconds, jitter_seconds, task, catch_up, catch_up_max,
-    catch_up_seconds, overlap, paused, resumed_at, declared_in, declared_by, latest_task_id, next_tick, next_due_at,
-    buffered_tick, buffered_folded, created_at, updated_at"""
+    catch_up_seconds, overlap, paused, paused_at, resumed_at, declared_in, declared_by, latest_task_id, next_tick,
+    next_due_at, buffered_tick, buffered_folded, created_at, updated_at"""
+
+CHUNK: Final = 50
+"""Schedules of a page that are read together: a template may have hundreds of kilobytes."""
 
 ScheduleRow = Any
 """A row with these columns by name; ``task`` is JSON text."""
@@ -77,9 +80,21 @@ async def get(fetch: Fetch, name: str) -> ScheduleRow | None:
 _LIST: Final = f"SELECT {_COLUMNS} FROM aftercommit.schedules WHERE name > $1 ORDER BY name LIMIT $2"
 
 
-async def list_page(fetch: Fetch, *, after: str, limit: int) -> Sequence[ScheduleRow]:
-    """Up to ``limit`` schedules in the order of their names. Served by ``schedules_name_key``."""
-    return await fetch(_LIST, after, limit)
+async def list_page(fetch: Fetch, *, after: str, limit: int, max_bytes: int) -> tuple[list[ScheduleRow], bool]:
+    """A page in the order of the names, and whether there is more: up to ``limit`` schedules, with ``max_bytes`` of
+    templates, at least one. They are read in chunks, each served by ``schedules_name_key``."""
+    page: list[ScheduleRow] = []
+    size = 0
+    while True:
+        chunk = min(CHUNK, limit - len(page))
+        rows = await fetch(_LIST, page[-1]["name"] if page else after, chunk + 1)
+        for row in rows[:chunk]:
+            size += len(row["task"].encode())
+            if page and size > max_bytes:
+                return page, True
+            page.append(row)
+        if len(rows) <= chunk or len(page) == limit:
+            return page, len(rows) > chunk
 
 
 _LOCK: Final = f"SELECT {_COLUMNS} FROM aftercommit.schedules WHERE name = $1 FOR UPDATE"
@@ -150,8 +165,11 @@ def _moments(first: DueTick | None) -> tuple[datetime | None, datetime | None]:
     return (first.tick, first.due_at) if first is not None else (None, None)
 
 
+# A pause that begins before the ticks of another were decided is one with it: none of those is caught up.
 _PAUSE: Final = f"""
-    UPDATE aftercommit.schedules SET paused = true, updated_at = CASE WHEN paused THEN updated_at ELSE now() END
+    UPDATE aftercommit.schedules
+    SET paused = true, paused_at = CASE WHEN paused OR next_tick < resumed_at THEN paused_at ELSE now() END,
+        updated_at = CASE WHEN paused THEN updated_at ELSE now() END
     WHERE name = $1 RETURNING {_COLUMNS}
 """
 

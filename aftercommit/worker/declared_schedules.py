@@ -11,7 +11,6 @@ from uuid_utils.compat import uuid7
 
 from aftercommit import Handler
 from aftercommit.core import json_text
-from aftercommit.core.errors import DatabaseTimeout, DatabaseUnavailable
 from aftercommit.core.schedules import CatchUp, Overlap, Policy, Timing
 from aftercommit.db import schedules
 from aftercommit.db.database import DatabaseConnection
@@ -38,13 +37,14 @@ class DeclaredSchedules:
         self._notifier = notifier
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Declare them once, as soon as Postgres is there."""
+        """Declare them once, as soon as that can be done. An error is logged and does not end the worker: its tasks
+        need no schedule."""
         failures = FailuresInARow("declare_schedules")
         async with self._connection:
             while not stopping.is_set():
                 try:
                     await self._declare_all()
-                except (DatabaseUnavailable, DatabaseTimeout) as error:
+                except Exception as error:
                     failures.log(error)
                     await first_of(stopping, timeout_seconds=backoff_seconds(failures.count))
                 else:

@@ -84,7 +84,7 @@ def _create_schedules() -> None:
         sa.Column("zone", sa.Text()),
         sa.Column("interval_seconds", sa.Double()),
         sa.Column("jitter_seconds", sa.Double(), server_default="0", nullable=False),
-        sa.Column("task", sa.JSON(), nullable=False, comment="the template: what a submit takes"),
+        sa.Column("task", sa.JSON(), nullable=False, comment="the template of its tasks"),
         sa.Column("catch_up", sa.Text(), nullable=False),
         sa.Column("catch_up_max", sa.Integer(), nullable=False),
         sa.Column(
@@ -92,7 +92,8 @@ def _create_schedules() -> None:
         ),
         sa.Column("overlap", sa.Text(), nullable=False),
         sa.Column("paused", sa.Boolean(), server_default="false", nullable=False),
-        _time("resumed_at", comment="ticks before it fell into a pause"),
+        _time("paused_at", comment="when the last pause began, or an earlier one whose ticks are not decided"),
+        _time("resumed_at", comment="when the last pause ended"),
         sa.Column("declared_in", sa.Text(), comment="set: the module whose handler declares it"),
         sa.Column("declared_by", sa.Text(), comment="the worker that declared it last"),
         sa.Column("latest_task_id", sa.Uuid(), comment="the last task that a tick of it made"),

@@ -85,6 +85,22 @@ async def test_schedule_that_the_api_made_or_changed_is_left_alone(service: Serv
     assert {row[0] for row in rows} == {7}
 
 
+async def test_schedules_that_cannot_be_declared_yet_do_not_end_the_worker(service: Service) -> None:
+    await service.query("ALTER TABLE aftercommit.schedules RENAME TO later")
+    stopping = asyncio.Event()
+    notifier = Notifier(DatabaseConnection(service.settings, application="test"))
+    connection = DatabaseConnection(service.settings, application="test")
+    declared = DeclaredSchedules([a_handler()], [__name__], connection, notifier)
+    with structlog.testing.capture_logs() as logs:
+        declaring = asyncio.create_task(declared.run(stopping))
+        async with asyncio.timeout(20):
+            while not any(entry["event"] == "tick_failed" for entry in logs):
+                await asyncio.sleep(0.01)
+            await service.query("ALTER TABLE aftercommit.later RENAME TO schedules")
+            await declaring
+    assert len(await service.query(DEFINITION)) == 1
+
+
 async def test_schedule_that_is_no_longer_declared_is_told_and_kept(service: Service) -> None:
     await declare(service, a_handler("old"), a_handler("kept"))
     logs = await declare(service, a_handler("kept"))

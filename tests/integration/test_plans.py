@@ -224,7 +224,7 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
     "record.record_own": (lambda fetch: record.record_own(fetch, OUTCOMES[0]), {"tasks_pkey"}),
     "schedules.get": (lambda fetch: schedules.get(fetch, "a"), {"schedules_name_key"}),
     "schedules.list_page": (
-        lambda fetch: schedules.list_page(fetch, after="a", limit=51),
+        lambda fetch: schedules.list_page(fetch, after="a", limit=50, max_bytes=4_000_000),
         {"schedules_name_key"},
     ),
     "schedules.lock": (lambda fetch: schedules.lock(fetch, "a"), {"schedules_name_key"}),

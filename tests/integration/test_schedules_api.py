@@ -61,6 +61,20 @@ async def test_schedules_are_listed_by_name_page_by_page(service: Service) -> No
     assert ([each["name"] for each in second["schedules"]], second["next_cursor"]) == (["c"], None)
 
 
+async def test_page_of_schedules_is_cut_where_their_templates_are_large(service: Service) -> None:
+    api = await service.api(api_max_page_bytes=100_000)
+    sizes = [150_000, 30_000, 30_000, 30_000, 30_000, 10, 10]
+    for number, size in enumerate(sizes):
+        task = {**TASK, "payload": {"a": "x" * size}}
+        assert (await api.call("POST", "/v1/schedules", {"name": f"s{number}", **HOURLY, "task": task}))[0] == 201
+    pages, query = [], "limit=1000"
+    while query:
+        _, page = await api.call("GET", f"/v1/schedules?{query}")
+        pages.append([each["name"] for each in page["schedules"]])
+        query = f"limit=1000&cursor={page['next_cursor']}" if page["next_cursor"] else ""
+    assert pages == [["s0"], ["s1", "s2", "s3"], ["s4", "s5", "s6"]]
+
+
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
@@ -139,6 +153,17 @@ async def test_backfill_of_a_long_range_goes_on_where_it_stopped_and_leaves_out_
         requests += 1
         span["from"] = answer["next_from"]
     assert (created, requests) == (2_500, 3)
+
+
+@pytest.mark.parametrize(
+    "timing", [{"cron": "0 7 * * *"}, {"cron": "0 7 * * *", "zone": "Asia/Tokyo"}, {"interval_seconds": 172_800}]
+)
+async def test_backfill_from_the_end_of_time_makes_nothing(service: Service, timing: dict[str, Any]) -> None:
+    api = await service.api()
+    await api.call("POST", "/v1/schedules", {"name": "daily", **timing, "task": TASK})
+    span = {"from": "9999-12-31T10:00:00Z", "to": "9999-12-31T11:00:00Z"}
+    status, answer = await api.call("POST", "/v1/schedules/daily/backfill", span)
+    assert (status, answer) == (200, {"created": 0, "task_ids": [], "next_from": None})
 
 
 async def test_schedule_whose_queue_is_gone_is_not_triggered(service: Service) -> None:

@@ -2,17 +2,21 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import structlog
 
+from aftercommit.core.errors import DatabaseTimeout
 from aftercommit.core.settings import Settings
 from aftercommit.core.states import Status
-from aftercommit.db.database import Database, DatabaseConnection
+from aftercommit.db import schedule_runs
+from aftercommit.db.database import Database, DatabaseConnection, Fetch
+from aftercommit.db.schedule_runs import Advance, Entry
 from aftercommit.runtime.notifier import Notifier
+from aftercommit.server.maintenance import tick_round
 from aftercommit.server.maintenance.schedule_run_pruner import ScheduleRunPruner
 from aftercommit.server.maintenance.ticker import Ticker
 from tests.integration.service import Api, Service
@@ -168,6 +172,19 @@ async def test_waiting_task_is_cancelled_for_the_next_tick(service: Service, tic
     assert "hourly" in (await api.get(str(first.id)))["error"]["message"]
 
 
+async def test_task_is_not_cancelled_for_one_that_cannot_be_submitted(service: Service, ticker: Ticker) -> None:
+    api = await service.api(queues=("tasks", "emails"))
+    await make(api, overlap="cancel_running")
+    await make_due(service)
+    await run(ticker)
+    await api.call("PUT", "/v1/schedules/hourly", {**HOURLY, "overlap": "cancel_running",
+        "task": {"type": "echo", "queue": "emails"}})  # fmt: skip
+    await make_due(service)
+    await run(ticker)
+    assert [run["outcome"] for run in await runs(api)] == ["created", "refused"]
+    assert [task.status for task in await service.query(TASKS)] == [Status.QUEUED]
+
+
 async def test_running_task_is_to_be_cancelled_and_the_next_tick_waits_for_that(
     service: Service, ticker: Ticker
 ) -> None:
@@ -194,13 +211,68 @@ async def test_ticks_of_a_pause_are_skipped_and_told(service: Service, ticker: T
     api = await service.api()
     await make(api, catch_up="all")
     await api.call("POST", "/v1/schedules/hourly/pause")
+    await service.query("UPDATE aftercommit.schedules SET paused_at = now() - interval '1 day'")
     await make_due(service, ticks_ago=4)
     await run(ticker)
     assert await runs(api) == []
-    await api.call("POST", "/v1/schedules/hourly/resume")
+    for verb in ("resume", "pause", "pause", "resume"):  # a pause on a pause that was not decided
+        await api.call("POST", f"/v1/schedules/hourly/{verb}")
     await run(ticker)
     assert told(await runs(api)) == [("skipped", 4, "paused")]
     assert await service.query(TASKS) == []
+
+
+async def test_ticks_that_were_missed_before_a_pause_are_caught_up_after_it(service: Service, ticker: Ticker) -> None:
+    api = await service.api()
+    await make(api)
+    await make_due(service, ticks_ago=4)
+    await service.query(
+        "UPDATE aftercommit.schedules SET next_due_at = next_tick, paused_at = now() - interval '2 days',"
+        " resumed_at = now() - interval '1 day'"
+    )
+    await api.call("POST", "/v1/schedules/hourly/pause")
+    span = {"from": (datetime.now(UTC) - timedelta(hours=3)).isoformat(), "to": datetime.now(UTC).isoformat()}
+    _, backfilled = await api.call("POST", "/v1/schedules/hourly/backfill", span)
+    assert backfilled["created"] == 0
+    await api.call("POST", "/v1/schedules/hourly/resume")
+    await run(ticker)
+    assert told(await runs(api)) == [("created", 4, None)]
+
+
+async def test_round_looks_at_no_more_schedules_than_have_ticks_enough(
+    service: Service, ticker: Ticker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tick_round, "ENOUGH_TICKS", 20)
+    api = await service.api()
+    for number in range(5):
+        await make(api, f"schedule-{number}")
+    await make_due(service, ticks_ago=11)
+    assert await ticker.run_once() == 0
+    decided = "SELECT count(*) FROM aftercommit.schedules WHERE latest_task_id IS NOT NULL"
+    assert (await service.query(decided))[0][0] == 2
+    await run(ticker)
+    assert (await service.query(decided))[0][0] == 5
+
+
+async def test_batch_that_takes_too_long_is_halved(
+    service: Service, ticker: Ticker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = schedule_runs.advance
+
+    async def slow(fetch: Fetch, advances: Sequence[Advance], entries: Sequence[Entry]) -> None:
+        if len(advances) > 2:
+            raise DatabaseTimeout("Postgres cancelled the statement.")
+        await advance(fetch, advances, entries)
+
+    monkeypatch.setattr(schedule_runs, "advance", slow)
+    api = await service.api()
+    for number in range(4):
+        await make(api, f"schedule-{number}")
+    await make_due(service)
+    with pytest.raises(DatabaseTimeout):
+        await ticker.run_once()
+    assert await ticker.run_once() == 0
+    assert len(await service.query(TASKS)) == 2
 
 
 async def test_schedule_that_cannot_be_submitted_any_more_is_told_and_stops_no_other(

@@ -23,10 +23,13 @@ async def run() -> None: ...
         ({"priority": "urgent"}, "priority"),
         ({"catch_up": "some"}, "catch_up"),
         ({"catch_up_max": 0}, "catch_up_max"),
+        ({"catch_up_max": 1.5}, "catch_up_max"),
         ({"overlap": "never"}, "overlap"),
         ({"jitter_seconds": -1}, "jitter_seconds"),
         ({"payload": {"a": object()}}, "payload"),
         ({"payload": {"a": float("nan")}}, "payload"),
+        ({"payload": {"a": "\ud800"}}, "payload"),
+        ({"payload": {"a\x00": 1}}, "NUL"),
     ],
 )
 def test_recurrence_that_cannot_be_is_refused_at_import(changes: dict[str, Any], flaw: str) -> None:
@@ -38,6 +41,11 @@ def test_recurrence_that_cannot_be_is_refused_at_import(changes: dict[str, Any],
 def test_interval_out_of_range_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds"):
         Every(seconds=seconds)
+
+
+def test_payload_may_hold_whatever_json_can() -> None:
+    payload = {"é": ["\\u0000", "\N{GRINNING FACE}", None, 1.5]}
+    assert Every(seconds=60, payload=payload).payload == payload
 
 
 def test_type_that_is_no_name_of_a_schedule_needs_one() -> None:

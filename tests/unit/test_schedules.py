@@ -14,6 +14,7 @@ from aftercommit.core.schedules import (
     CatchUp,
     Decision,
     Overlap,
+    Pause,
     Policy,
     Run,
     RunOutcome,
@@ -21,6 +22,7 @@ from aftercommit.core.schedules import (
     Timing,
     decide,
     due_ticks,
+    look,
     to_backfill,
 )
 
@@ -42,8 +44,14 @@ def a_policy(**changes: Any) -> Policy:
 
 def decided(minutes: float, policy: Policy, *, timing: Timing = MINUTELY, **state: Any) -> Decision:
     """What becomes of a schedule, the first undecided tick of which is the one after noon, so long after noon."""
-    known: dict[str, Any] = {"resumed_at": None, "is_busy": False, "is_buffering": False, "most_runs": 100}
-    return decide(due_ticks(timing, "name", NOON), policy, now=NOON + MINUTE * minutes, **known | state)
+    known: dict[str, Any] = {"pause": None, "is_busy": False, "is_buffering": False, "most_runs": 100}
+    now = NOON + MINUTE * minutes
+    return decide(look(due_ticks(timing, "name", NOON), now), policy, now=now, **known | state)
+
+
+def a_pause(since: float, until: float) -> Pause:
+    """Between these minutes after noon."""
+    return Pause(NOON + since * MINUTE, NOON + until * MINUTE)
 
 
 def told(runs: Sequence[Run]) -> list[tuple[str, int, int, str | None]]:
@@ -90,8 +98,32 @@ def test_ticks_older_than_the_window_are_skipped() -> None:
 
 
 def test_ticks_of_a_pause_are_skipped_whatever_is_caught_up() -> None:
-    runs = decided(6.1, a_policy(catch_up=CatchUp.ALL), resumed_at=NOON + 4.5 * MINUTE).runs
+    runs = decided(6.1, a_policy(catch_up=CatchUp.ALL), pause=a_pause(0, 4.5)).runs
     assert told(runs) == [(SKIPPED, 4, 3, SkipReason.PAUSED), (CREATED, 5, 0, None), (CREATED, 6, 0, None)]
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "expected"),
+    [
+        (CatchUp.SKIP, [(SKIPPED, 2, 1, "missed"), (SKIPPED, 4, 1, "paused"), (SKIPPED, 5, 0, "missed")]),
+        (CatchUp.ONE, [(CREATED, 2, 1, None), (SKIPPED, 4, 1, "paused"), (CREATED, 6, 1, None)]),
+        (CatchUp.ALL, [(CREATED, 1, 0, None), (CREATED, 2, 0, None), (SKIPPED, 4, 1, "paused")]),
+    ],
+)
+def test_ticks_that_were_missed_before_a_pause_are_caught_up(catch_up: CatchUp, expected: list[object]) -> None:
+    runs = decided(6.1, a_policy(catch_up=catch_up), pause=a_pause(2.5, 4.5)).runs
+    assert told(runs)[:3] == expected
+
+
+def test_pause_without_a_tick_parts_nothing() -> None:
+    assert told(decided(5.1, a_policy(), pause=a_pause(2.2, 2.8)).runs) == [(CREATED, 5, 4, None)]
+
+
+def test_tick_whose_jitter_reaches_into_a_pause_fell_into_it() -> None:
+    timing = Timing(cron=None, zone=None, interval_seconds=60, jitter_seconds=60)
+    first = next(due_ticks(timing, "name", NOON))
+    pause = Pause(first.tick + (first.due_at - first.tick) / 2, first.tick + MINUTE)
+    assert told(decided(2.0, a_policy(), timing=timing, pause=pause).runs)[0] == (SKIPPED, 1, 0, SkipReason.PAUSED)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +164,8 @@ def test_of_more_ticks_than_are_looked_at_together_none_is_lost(catch_up: CatchU
     runs: list[Run] = []
     after, now = NOON, NOON + (2 * MOST_TICKS + 5.5) * MINUTE
     while not runs or runs[-1].tick < now - MINUTE:
-        ticks = due_ticks(MINUTELY, "name", after)
-        decision = decide(
-            ticks, policy, now=now, resumed_at=None, is_busy=False, is_buffering=False, most_runs=MOST_TICKS
-        )
+        ticks = look(due_ticks(MINUTELY, "name", after), now)
+        decision = decide(ticks, policy, now=now, pause=None, is_busy=False, is_buffering=False, most_runs=MOST_TICKS)
         runs += decision.runs
         after = decision.runs[-1].tick
     assert sum(run.folded + 1 for run in runs) == 2 * MOST_TICKS + 5
@@ -152,7 +182,7 @@ def test_of_more_ticks_than_are_looked_at_together_none_is_lost(catch_up: CatchU
         overlap=st.sampled_from(Overlap),
     ),
     minutes=st.floats(0, 30),
-    resumed_at=st.none() | st.floats(0, 30).map(lambda minutes: NOON + MINUTE * minutes),
+    pause=st.none() | st.builds(a_pause, st.floats(0, 30), st.floats(0, 30)),
     state=st.fixed_dictionaries({"is_busy": st.booleans(), "is_buffering": st.booleans()}),
     most_runs=st.integers(1, 5),
     jitter_seconds=st.sampled_from([0.0, 20.0, 600.0]),
@@ -162,12 +192,12 @@ def test_account_covers_each_tick_once_in_order(
     minutes: float,
     jitter_seconds: float,
     *,
-    resumed_at: datetime | None,
+    pause: Pause | None,
     state: dict[str, bool],
     most_runs: int,
 ) -> None:
     timing = Timing(cron=None, zone=None, interval_seconds=60, jitter_seconds=jitter_seconds)
-    decision = decided(minutes, policy, timing=timing, resumed_at=resumed_at, most_runs=most_runs, **state)
+    decision = decided(minutes, policy, timing=timing, pause=pause, most_runs=most_runs, **state)
     expected = NOON
     for run in decision.runs:
         assert run.first_tick == expected + MINUTE

@@ -65,6 +65,13 @@ def around(zone: str, change: datetime) -> tuple[tuple[datetime, datetime], ...]
     return tuple((minute, minute.astimezone(clock).replace(tzinfo=None)) for minute in minutes)
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+def test_ticks_end_with_the_last_date(zone: str) -> None:
+    late = datetime(9999, 12, 31, 23, 58, 30, tzinfo=UTC)
+    assert len(list(cron_ticks("* * * * *", zone, late))) <= 1
+    assert list(interval_ticks(60, late)) == [datetime(9999, 12, 31, 23, 59, tzinfo=UTC)]
+
+
 def numbers(field: str, smallest: int, largest: int) -> set[int]:
     found: set[int] = set()
     for part in field.split(","):

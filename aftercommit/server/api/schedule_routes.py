@@ -58,9 +58,13 @@ async def create_schedule(
 @router.get("", responses=responses())
 async def list_schedules(query: Annotated[SchedulesQuery, Query()], dependencies: Injected) -> SchedulesOut:
     """Schedules in the order of their names, a page at a time."""
-    rows = await schedules.list_page(dependencies.database.fetch, after=query.cursor or "", limit=query.limit + 1)
-    page = [_out(row) for row in rows[: query.limit]]
-    return SchedulesOut(schedules=page, next_cursor=page[-1].name if len(rows) > query.limit else None)
+    rows, is_more = await schedules.list_page(
+        dependencies.database.fetch,
+        after=query.cursor or "",
+        limit=query.limit,
+        max_bytes=dependencies.settings.api_max_page_bytes,
+    )
+    return SchedulesOut(schedules=[_out(row) for row in rows], next_cursor=rows[-1]["name"] if is_more else None)
 
 
 @router.get("/{name}", responses=responses(ScheduleNotFound))

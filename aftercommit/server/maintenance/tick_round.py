@@ -1,20 +1,23 @@
 """What one transaction of the ticker writes: tasks, entries of the account, and where each schedule stands then."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 from aftercommit.core.schedules import (
     MICROSECOND,
     CatchUp,
     Decision,
+    DueTick,
     Overlap,
+    Pause,
     Policy,
     Run,
     RunKind,
     RunOutcome,
     decide,
     due_ticks,
+    look,
 )
 from aftercommit.db.schedule_runs import Advance, Entry
 from aftercommit.db.schedules import ScheduleRow, timing_of
@@ -28,12 +31,71 @@ MOST_BYTES: Final = 16 * 1024 * 1024
 MOST_RUNS: Final = 100
 """Tasks of one schedule in a round."""
 
+ENOUGH_TICKS: Final = 10_000
+"""Schedules are looked at until they have so many due ticks together: of a cron line these take a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueSchedule:
+    """A schedule that is locked, and what there is to decide. ``template``: a text says why there can be no task."""
+
+    row: ScheduleRow
+    template: Template | str
+    ticks: Sequence[DueTick]
+
+    @classmethod
+    def of(cls, row: ScheduleRow, *, queues: Sequence[str]) -> Self:
+        """Raises ValueError when its times cannot be told here: a zone is missing on this machine, for instance."""
+        try:
+            template: Template | str = Template.of(row, queues=queues)
+        except TemplateRefused as error:
+            template = str(error)
+        if row["next_tick"] is None:
+            return cls(row, template, [])
+        ticks = due_ticks(timing_of(row), row["name"], row["next_tick"] - MICROSECOND)
+        return cls(row, template, look(ticks, row["now"]))
+
+    def decide(self, *, is_busy: bool, is_buffering: bool) -> Decision:
+        """What becomes of its due ticks."""
+        template = self.template
+        return decide(
+            self.ticks,
+            _policy_of(self.row),
+            now=self.row["now"],
+            pause=_pause_of(self.row),
+            is_busy=is_busy,
+            is_buffering=is_buffering,
+            most_runs=MOST_RUNS if isinstance(template, str) else template.at_once(MOST_RUNS, MOST_BYTES),
+        )
+
+    @property
+    def wants_to_start(self) -> bool:
+        """Whether a task would be made now if the latest one had ended."""
+        if isinstance(self.template, str):
+            return False
+        if self.row["buffered_tick"] is not None:
+            return True
+        runs = self.decide(is_busy=True, is_buffering=False).runs
+        return any(run.outcome is RunOutcome.BUFFERED for run in runs)
+
+
+def look_at(rows: Iterable[ScheduleRow], *, queues: Sequence[str]) -> list[DueSchedule]:
+    """Those of ``rows`` that one transaction decides: the first ones, until they have ENOUGH_TICKS. Takes seconds where
+    many are due."""
+    found: list[DueSchedule] = []
+    count = 0
+    for row in rows:
+        found.append(DueSchedule.of(row, queues=queues))
+        count += len(found[-1].ticks)
+        if count >= ENOUGH_TICKS:
+            break
+    return found
+
 
 class TickRound:
     """Collects what is to be written for schedules that are locked."""
 
-    def __init__(self, *, queues: Sequence[str]) -> None:
-        self._queues = queues
+    def __init__(self) -> None:
         self._payload_bytes = 0
         self.tasks: list[NewTask] = []
         self.entries: list[Entry] = []
@@ -43,19 +105,15 @@ class TickRound:
     def is_full(self) -> bool:
         return len(self.tasks) >= MOST_TASKS or self._payload_bytes >= MOST_BYTES
 
-    def add(self, row: ScheduleRow, *, is_busy: bool) -> None:
+    def add(self, due: DueSchedule, *, is_busy: bool) -> None:
         """Decide what is due of one schedule. ``is_busy``: its latest task has not ended."""
-        try:
-            template: Template | str = Template.of(row, queues=self._queues)
-        except TemplateRefused as error:
-            template = str(error)
+        row, template = due.row, due.template
         started = None
         if row["buffered_tick"] is not None and not is_busy:
             started = self._entry(row, buffered_run(row), template)
             is_busy = started.task_id is not None
         is_buffering = row["buffered_tick"] is not None and started is None
-        most_runs = MOST_RUNS if isinstance(template, str) else template.at_once(MOST_RUNS, MOST_BYTES)
-        decision = decision_on(row, is_busy=is_busy, is_buffering=is_buffering, most_runs=most_runs)
+        decision = due.decide(is_busy=is_busy, is_buffering=is_buffering)
         entries = [self._entry(row, run, template) for run in decision.runs]
         self.entries += entries
         waiting = next((entry.run for entry in entries if entry.run.outcome is RunOutcome.BUFFERED), None)
@@ -87,30 +145,6 @@ class TickRound:
         return Entry(schedule_id=row["id"], kind=RunKind.TICK, run=run, task_id=task_id)
 
 
-def decision_on(row: ScheduleRow, *, is_busy: bool, is_buffering: bool, most_runs: int = MOST_RUNS) -> Decision:
-    """What becomes of the due ticks of a schedule. Raises ValueError when its times cannot be told here: a zone is
-    missing on this machine, for instance."""
-    if row["next_tick"] is None:
-        return Decision(runs=[], next_tick=None)
-    return decide(
-        due_ticks(timing_of(row), row["name"], row["next_tick"] - MICROSECOND),
-        _policy_of(row),
-        now=row["now"],
-        resumed_at=row["resumed_at"],
-        is_busy=is_busy,
-        is_buffering=is_buffering,
-        most_runs=most_runs,
-    )
-
-
-def wants_to_start(row: ScheduleRow) -> bool:
-    """Whether a tick would start now if the latest task had ended."""
-    if row["buffered_tick"] is not None:
-        return True
-    runs = decision_on(row, is_busy=True, is_buffering=False).runs
-    return any(run.outcome is RunOutcome.BUFFERED for run in runs)
-
-
 def buffered_run(row: ScheduleRow) -> Run:
     """The tick that waited for the end of the latest task. Its entry knows the rest."""
     tick = row["buffered_tick"]
@@ -124,3 +158,7 @@ def _policy_of(row: ScheduleRow) -> Policy:
         catch_up_seconds=row["catch_up_seconds"],
         overlap=Overlap(row["overlap"]),
     )
+
+
+def _pause_of(row: ScheduleRow) -> Pause | None:
+    return Pause(row["paused_at"], row["resumed_at"]) if row["resumed_at"] is not None else None

@@ -15,7 +15,7 @@ from aftercommit.db.database import Database, Fetch
 from aftercommit.db.schedules import ScheduleRow
 from aftercommit.db.submit import Submission, submit
 from aftercommit.runtime.notifier import Notifier
-from aftercommit.server.maintenance.tick_round import TickRound, wants_to_start
+from aftercommit.server.maintenance.tick_round import DueSchedule, TickRound, look_at
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +59,8 @@ class Ticker:
         try:
             decided = await self._decide()
         except (DatabaseUnavailable, DatabaseTimeout):
+            if self._locked:  # fewer are quicker
+                self._limit = max(1, len(self._locked) // 2)
             raise
         except Exception as error:  # whatever one schedule holds, the others must tick
             if not self._locked:
@@ -70,12 +72,14 @@ class Ticker:
     async def _decide(self) -> int:
         """How many schedules were decided."""
         self._locked = ()
-        round_ = TickRound(queues=self._queues)
+        round_ = TickRound()
         async with self._database.transaction() as fetch:
             self._locked = await schedule_runs.lock_due(fetch, limit=self._limit, passing_over=self._passed_over())
-            busy = await self._find_busy(fetch)
-            for row in self._locked:
-                round_.add(row, is_busy=row["latest_task_id"] in busy)
+            # In a thread: the other services of this process go on meanwhile.
+            due = await asyncio.to_thread(look_at, self._locked, queues=self._queues)
+            busy = await self._find_busy(fetch, due)
+            for each in due:
+                round_.add(each, is_busy=each.row["latest_task_id"] in busy)
                 if round_.is_full:
                     break
             if round_.tasks:
@@ -86,19 +90,19 @@ class Ticker:
             self._notifier.outbox()
         if self._cancelled:
             self._notifier.cancels()
-        self._limit = BATCH
+        self._limit = min(2 * self._limit, BATCH)
         self._report(round_)
         return len(round_.advances)
 
-    async def _find_busy(self, fetch: Fetch) -> set[UUID]:
+    async def _find_busy(self, fetch: Fetch, due: Sequence[DueSchedule]) -> set[UUID]:
         """The latest tasks that have not ended, where that matters. Those that their schedule does not want to wait for
         are cancelled."""
-        rows = {row["latest_task_id"]: row for row in self._locked if _looks_at_latest(row)}
-        busy = await schedule_runs.unfinished(fetch, rows.keys()) if rows else set()
+        latest = {each.row["latest_task_id"]: each for each in due if _looks_at_latest(each.row)}
+        busy = await schedule_runs.unfinished(fetch, latest.keys()) if latest else set()
         unwanted = {
-            task_id: f"cancelled by the schedule {row['name']}: its next tick is due"
-            for task_id, row in rows.items()
-            if task_id in busy and row["overlap"] == Overlap.CANCEL_RUNNING and wants_to_start(row)
+            task_id: f"cancelled by the schedule {each.row['name']}: its next tick is due"
+            for task_id, each in latest.items()
+            if task_id in busy and each.row["overlap"] == Overlap.CANCEL_RUNNING and each.wants_to_start
         }
         self._cancelled = bool(unwanted)
         return busy - await schedule_runs.cancel(fetch, unwanted) if unwanted else busy

@@ -1,11 +1,12 @@
 """Tasks of a schedule beside its due ticks: one that is triggered now, and those of past ticks that had none."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice, takewhile
 from typing import Final
 
-from aftercommit.core.schedules import MICROSECOND, MOST_TICKS, Run, RunKind, RunOutcome, to_backfill
+from aftercommit.core.schedules import MICROSECOND, MOST_TICKS, Run, RunKind, RunOutcome, Timing, to_backfill
 from aftercommit.db import schedule_runs, schedules
 from aftercommit.db.database import Fetch
 from aftercommit.db.schedule_runs import Entry
@@ -37,7 +38,7 @@ async def backfill(
     template = Template.of(row, queues=queues)
     end = min(before, await _decided_until(fetch, row))
     after = max(since, EARLIEST) - MICROSECOND
-    ticks = list(islice(takewhile(lambda tick: tick < end, timing_of(row).after(after)), MOST_TICKS))
+    ticks = await asyncio.to_thread(_between, timing_of(row), after, end)
     if not ticks:
         return [], None
     done = await schedule_runs.done(fetch, row["id"], first=ticks[0], last=ticks[-1])
@@ -49,10 +50,16 @@ async def backfill(
     return made, ticks[-1] + MICROSECOND if len(ticks) == MOST_TICKS else None
 
 
+def _between(timing: Timing, after: datetime, end: datetime) -> list[datetime]:
+    """The ticks after ``after`` and before ``end``, up to MOST_TICKS: of a cron line they take a second."""
+    return list(islice(takewhile(lambda tick: tick < end, timing.after(after)), MOST_TICKS))
+
+
 async def _decided_until(fetch: Fetch, row: ScheduleRow) -> datetime:
     """What is due and not decided yet is left to maintenance, except in a pause, whose ticks that will skip."""
     now = await schedules.moment(fetch)
-    return now if row["paused"] or row["next_tick"] is None else min(now, row["next_tick"])
+    will_skip = row["paused"] and row["next_tick"] is not None and row["next_due_at"] >= row["paused_at"]
+    return now if will_skip or row["next_tick"] is None else min(now, row["next_tick"])
 
 
 async def _make(
