@@ -12,6 +12,7 @@ from tests.faults.faults import Trial
 from tests.faults.kinds import Kind
 from tests.faults.load import Planned, Request, plan_of, plan_task
 from tests.faults.scenarios.of_cancels import cancel_some, plan_deadline
+from tests.faults.scenarios.of_schedules import account_adds_up, tick_meanwhile
 from tests.faults.scenarios.registry import scenario
 from tests.faults.scenarios.storm import storm
 
@@ -36,10 +37,15 @@ def _with_options(planned: Planned, rng: Random) -> Planned:
     return replace(planned, body=planned.body | more)
 
 
-@scenario("all-features", plan=lambda tasks, rng: plan_of(tasks, rng, _plan_any), broker_forgets=True)
+@scenario(
+    "all-features",
+    plan=lambda tasks, rng: plan_of(tasks, rng, _plan_any),
+    broker_forgets=True,
+    verify=account_adds_up,
+)
 async def all_features(trial: Trial) -> None:
-    """All that a task can have, in a storm."""
-    await asyncio.gather(storm(trial), cancel_some(trial))
+    """All that a task can have, and schedules that tick each second, in a storm."""
+    await tick_meanwhile(trial, lambda: asyncio.gather(storm(trial), cancel_some(trial)))
 
 
 DUE_SECONDS: Final = 15.0

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -108,7 +109,13 @@ async def _until_caught_up(trial: Trial) -> None:
 
 
 async def _call(trial: Trial, method: str, path: str, body: object = None) -> Any:
+    """Asks again while the installation recovers from a fault."""
     url = f"{trial.installation.urls[0]}/v1/schedules{path}"
-    async with aiohttp.ClientSession() as session, session.request(method, url, json=body) as response:
-        assert response.status < 300, await response.text()
-        return await response.json()
+    async with asyncio.timeout(CATCH_UP_SECONDS), aiohttp.ClientSession() as session:
+        while True:
+            with suppress(aiohttp.ClientError, OSError):
+                async with session.request(method, url, json=body) as response:
+                    if response.status < 300:
+                        return await response.json()
+                    assert response.status >= 500, await response.text()
+            await asyncio.sleep(0.2)
