@@ -52,7 +52,7 @@ async def record_and_claim(
     closed: Sequence[UUID],
     worker: str,
     claim_id: UUID,
-) -> tuple[list[ClaimedTask], set[AttemptKey]]:
+) -> tuple[list[ClaimedTask], dict[AttemptKey, Event]]:
     """What ``claims.claim`` returns for ``refs``, and ``record.record`` for ``outcomes``, which all ``fit``.
 
     No task may be in both: Postgres updates a row only once in a statement. Each half promises what its own statement
@@ -68,10 +68,10 @@ async def record_and_claim(
         closed,
     )
     claimed: list[ClaimedTask] = []
-    recorded: set[AttemptKey] = set()
+    recorded: dict[AttemptKey, Event] = {}
     for row in rows:
         if row["type"] is None:
-            recorded.add((row["id"], row["attempt"]))
+            recorded[row["id"], row["attempt"]] = Event.SUCCEED
         else:
             claimed.append(claims.read(row, worker=worker, claim_id=claim_id))
     return claimed, recorded

@@ -19,7 +19,7 @@ SOON: Final = timedelta(minutes=1)
 """What falls due within this wakes the scheduler, which may sleep for as long."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: that takes longer than all checks of a plain task
 class NewTask:
     """A task as submitted. ``payload``, ``retry`` (its own delays) and ``schedule`` (what made it) are JSON texts; None
     leaves an option to the handler and the settings. With ``run_at`` or ``delay`` it is scheduled, unless that time has
@@ -55,9 +55,9 @@ class NewTask:
             self.result_ttl_seconds,
             self.schedule,
             self.unique.stored if self.unique is not None else None,
-            int(self.features),
+            int(self.features),  # asyncpg takes a flag for an array: it can be iterated
         )
-        return values if any(value is not None for value in values[:-1]) or self.features else None
+        return None if values == _PLAIN else values
 
     def expiry(self, created_at: datetime) -> datetime | None:
         """When it expires. As the statement has it."""
@@ -160,7 +160,7 @@ _SUBMIT_RICH: Final = _submit(
     "status, dispatch, enqueued, due_at, expires_at, retry, result_ttl_seconds, schedule, uniqueness, features",
     f"CASE WHEN due_at > now() THEN '{Status.SCHEDULED}' ELSE '{Status.QUEUED}' END, (due_at > now() IS NOT TRUE)::int,"
     " due_at > now() IS NOT TRUE, CASE WHEN due_at > now() THEN due_at END, coalesce(now() + expires_in, expires_at),"
-    " retry, result_ttl_seconds, schedule, uniqueness, coalesce(features, 0)",
+    " retry, result_ttl_seconds, schedule, uniqueness, features",
     f"""(
         SELECT *, coalesce(now() + delay, run_at) AS due_at
         FROM unnest(
@@ -172,7 +172,7 @@ _SUBMIT_RICH: Final = _submit(
     ) AS submitted""",
     sent="task WHERE dispatch > 0",
 )
-_PLAIN: Final = (None,) * 9
+_PLAIN: Final = (*(None,) * 8, 0)
 
 
 async def submit(fetch: Fetch, submissions: Sequence[Submission], eager: Eager = NOT_EAGER) -> Committed:

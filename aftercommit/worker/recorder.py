@@ -129,9 +129,9 @@ class Recorder:
             return None
         return self._take([], self._plain)
 
-    def wrote(self, batch: Batch, taken: set[AttemptKey]) -> None:
+    def wrote(self, batch: Batch, taken: Mapping[AttemptKey, Event]) -> None:
         """The statement of a claim is committed. What it did not take needs a look by ``run``."""
-        self._apart[:0] = self._settle_taken(batch, dict.fromkeys(taken, Event.SUCCEED))
+        self._apart[:0] = self._settle_taken(batch, taken)
         self._go_on()
 
     def failed(self, batch: Batch) -> None:

@@ -52,9 +52,13 @@ def keys(refs: Sequence[TaskRef]) -> set[AttemptKey]:
     return {(ref.task_id, 1) for ref in refs}
 
 
+def succeeded(refs: Sequence[TaskRef]) -> dict[AttemptKey, Event]:
+    return dict.fromkeys(keys(refs), Event.SUCCEED)
+
+
 async def run(
     link: DatabaseConnection, ended: Sequence[TaskRef], offered: Sequence[TaskRef]
-) -> tuple[list[ClaimedTask], set[AttemptKey]]:
+) -> tuple[list[ClaimedTask], dict[AttemptKey, Event]]:
     async with asyncio.timeout(5):  # it waits for no lock
         return await record_and_claim.record_and_claim(
             link.fetch, successes(ended), offered, closed=[OLD_CLAIM], worker="w", claim_id=NEW_CLAIM
@@ -77,7 +81,7 @@ async def test_successes_are_recorded_and_others_claimed_in_one_commit(
     service: Service, link: DatabaseConnection, running: list[TaskRef], waiting: list[TaskRef]
 ) -> None:
     claimed, recorded = await run(link, running, waiting)
-    assert ({task.ref for task in claimed}, recorded) == (set(waiting), keys(running))
+    assert ({task.ref for task in claimed}, recorded) == (set(waiting), succeeded(running))
     assert {(task.claim_id, task.worker, task.type, task.attempt) for task in claimed} == {(NEW_CLAIM, "w", "echo", 1)}
     rows = await service.query(
         "SELECT status, result::text, finished_at IS NULL, worker FROM aftercommit.tasks ORDER BY status"
@@ -94,7 +98,7 @@ async def test_locked_rows_are_skipped_on_both_sides_and_found_afterwards(
 ) -> None:
     async with locked(service, running[0], waiting[0]):
         claimed, recorded = await run(link, running, waiting)
-        assert ({task.ref for task in claimed}, recorded) == ({waiting[1]}, keys(running[1:]))
+        assert ({task.ref for task in claimed}, recorded) == ({waiting[1]}, succeeded(running[1:]))
         assert await record.find_running(link.fetch, successes(running)) == keys(running[:1])
         assert await claims.find_claimable(link.fetch, waiting[:1], worker="w") == {waiting[0]}
     # One of its tasks still runs, so the claim stays.
@@ -107,7 +111,7 @@ async def test_nothing_changes_when_it_runs_again_after_a_lost_answer(
     await run(link, running, waiting)
     before = await statuses(service)
     claimed, recorded = await run(link, running, waiting)
-    assert ({(task.ref, task.attempt) for task in claimed}, recorded) == ({(ref, 1) for ref in waiting}, set())
+    assert ({(task.ref, task.attempt) for task in claimed}, recorded) == ({(ref, 1) for ref in waiting}, {})
     assert await statuses(service) == before
 
 
@@ -121,5 +125,5 @@ async def test_outcome_of_an_earlier_attempt_is_refused_while_the_task_s_new_dis
         id=str(given_away.task_id),
     )
     claimed, recorded = await run(link, [given_away], [given_away._replace(dispatch=2)])
-    assert ([(task.ref.dispatch, task.attempt) for task in claimed], recorded) == ([(2, 2)], set())
+    assert ([(task.ref.dispatch, task.attempt) for task in claimed], recorded) == ([(2, 2)], {})
     assert (await statuses(service))[given_away.task_id] == "running"

@@ -1,7 +1,7 @@
 """What a worker asks for, and what becomes of the messages."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ import pytest
 
 from aftercommit.core.errors import DatabaseUnavailable
 from aftercommit.core.outcomes import Outcome
+from aftercommit.core.states import Event
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import claims, record_and_claim
 from aftercommit.db.claims import ClaimedTask
@@ -48,7 +49,7 @@ class Parts:
         self.kept: list[UUID] = []
         self.held: list[Offer] = []
         self.batch: Batch | None = None
-        self.written: list[set[AttemptKey]] = []
+        self.written: list[Mapping[AttemptKey, Event]] = []
         self.given_back: list[Batch] = []
 
     @property
@@ -78,7 +79,7 @@ class Parts:
     def lend(self) -> Batch | None:
         return self.batch
 
-    def wrote(self, batch: Batch, taken: set[AttemptKey]) -> None:
+    def wrote(self, batch: Batch, taken: Mapping[AttemptKey, Event]) -> None:
         assert batch is self.batch
         self.written.append(taken)
         self.batch = None
@@ -126,12 +127,12 @@ class Statements:
         closed: Sequence[UUID],
         worker: str,
         claim_id: UUID,
-    ) -> tuple[list[ClaimedTask], set[AttemptKey]]:
+    ) -> tuple[list[ClaimedTask], dict[AttemptKey, Event]]:
         if self.refuses:
             raise StatementRefused("no")
         self.closed += closed
         claimed = await self.claim(None, refs, worker=worker, claim_id=claim_id)
-        return claimed, {(outcome.task_id, outcome.attempt) for outcome in outcomes}
+        return claimed, {(outcome.task_id, outcome.attempt): Event.SUCCEED for outcome in outcomes}
 
 
 @pytest.fixture
@@ -285,7 +286,7 @@ async def test_claim_takes_along_what_waits_to_be_recorded(statements: Statement
     parts = Parts(1, slots=10)
     batch = parts.batch = a_batch()
     await claim_all(a_claimer(parts))
-    assert (parts.started, parts.written, parts.given_back) == ([(1, True)], [{batch.ended[0].key}], [])
+    assert (parts.started, parts.written, parts.given_back) == ([(1, True)], [{batch.ended[0].key: Event.SUCCEED}], [])
     assert statements.closed == [UUID(int=7)]
 
 

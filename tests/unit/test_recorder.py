@@ -204,7 +204,7 @@ async def test_claim_takes_along_the_successes_that_wait_and_closes_their_claim(
     give(a_recorder, 1, 2)
     batch = lent(a_recorder)
     assert ([outcome.task_id.int for outcome in batch.outcomes], batch.closed) == ([1, 2], [CLAIM])
-    a_recorder.wrote(batch, {ended.key for ended in batch.ended})
+    a_recorder.wrote(batch, {ended.key: Event.SUCCEED for ended in batch.ended})
     assert (statistics.outcomes, a_recorder.unrecorded) == ({"succeed": 2}, set())
     await a_recorder.drain(5)
     assert statements.batches == []
@@ -218,7 +218,7 @@ async def test_one_batch_is_written_at_a_time(statements: Statements, a_recorder
     assert a_recorder.lend() is None
     assert await a_recorder.tick() > 0
     assert statements.batches == []
-    a_recorder.wrote(batch, {batch.ended[0].key})
+    a_recorder.wrote(batch, {batch.ended[0].key: Event.SUCCEED})
     await a_recorder.tick()
     assert statements.batches == [[2]]
 
@@ -247,7 +247,7 @@ async def test_what_a_claim_s_statement_missed_is_looked_at(
 ) -> None:
     statements.gone = {1}
     give(a_recorder, 1)
-    a_recorder.wrote(lent(a_recorder), set())
+    a_recorder.wrote(lent(a_recorder), {})
     await tick_until_idle(a_recorder)
     assert (statements.batches, statistics.outcomes) == ([[1]], {"refused": 1})
     assert (statements.forgotten, a_recorder.unrecorded) == ([CLAIM], set())

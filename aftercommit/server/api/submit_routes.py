@@ -162,28 +162,36 @@ def _moment(created_at: datetime) -> str:
 
 _UNSTARTED: Final = (
     '"attempt":0,"worker":null,"result":null,"error":null,"first_started_at":null,"started_at":null,"finished_at":null,'
-    '"cancelling":false,"cancel_reason":null,"result_expires_at":null,"progress":null,"schedule":null'
+    '"cancelling":false,"cancel_reason":null,"result_expires_at":null,"progress":null,"schedule":null,'
+    f'"submission":"{Fate.CREATED}"'
 )
-_SENT_OUT: Final = f'"status":"{Status.QUEUED}","dispatch":1,"due_at":null,{_UNSTARTED}'
+_SENT_OUT: Final = f'"status":"{Status.QUEUED}","dispatch":1,"due_at":null'
+_PLAIN: Final = f'{_SENT_OUT},"retry":null,"result_ttl_seconds":null,"expires_at":null,"unique":null'
 
 
 def _render_new(task: NewTask, created_at: datetime) -> str:
     """The JSON of a task as the statement left it: saves reading it back, and parsing its payload."""
     moment = _moment(created_at)
-    state = _SENT_OUT
-    if (due_at := task.due_at(created_at)) is not None:
-        state = f'"status":"{Status.SCHEDULED}","dispatch":0,"due_at":"{_moment(due_at)}",{_UNSTARTED}'
-    unique = "null" if task.unique is None else UniqueOut.model_validate_json(task.unique.stored).model_dump_json()
     # Types, queues, priorities and tags are made of characters that JSON takes as they are.
     tags = '["' + '","'.join(task.tags) + '"]' if task.tags else "[]"
-    expires_at = task.expiry(created_at)
-    expiry = "null" if expires_at is None else f'"{_moment(expires_at)}"'
     return (
         f'{{"id":"{task.id}","type":"{task.type}","queue":"{task.queue}","priority":"{task.priority}",'
         f'"payload":{task.payload},"tags":{tags},"max_retries":{_number(task.max_retries)},'
-        f'"timeout_seconds":{_number(task.timeout_seconds)},"retry":{task.retry or "null"},'
-        f'"result_ttl_seconds":{_number(task.result_ttl_seconds)},"created_at":"{moment}","queued_at":"{moment}",'
-        f'"expires_at":{expiry},{state},"unique":{unique},"submission":"{Fate.CREATED}"}}'
+        f'"timeout_seconds":{_number(task.timeout_seconds)},"created_at":"{moment}","queued_at":"{moment}",'
+        f"{_PLAIN if task.rich is None else _render_rich(task, created_at)},{_UNSTARTED}}}"
+    )
+
+
+def _render_rich(task: NewTask, created_at: datetime) -> str:
+    state = _SENT_OUT
+    if (due_at := task.due_at(created_at)) is not None:
+        state = f'"status":"{Status.SCHEDULED}","dispatch":0,"due_at":"{_moment(due_at)}"'
+    expires_at = task.expiry(created_at)
+    expiry = "null" if expires_at is None else f'"{_moment(expires_at)}"'
+    unique = "null" if task.unique is None else UniqueOut.model_validate_json(task.unique.stored).model_dump_json()
+    return (
+        f'{state},"retry":{task.retry or "null"},"result_ttl_seconds":{_number(task.result_ttl_seconds)},'
+        f'"expires_at":{expiry},"unique":{unique}'
     )
 
 

@@ -142,8 +142,10 @@ class TaskTemplate(Input):
     """What a task is, whenever it is submitted."""
 
     type: TypeName
+    # Of a plain default pydantic makes a deep copy for every task, which takes longer than to check the task.
     payload: dict[str, Any] = Field(
-        default={},
+        default_factory=dict,
+        json_schema_extra={"default": {}},
         description="Any JSON object up to API_MAX_PAYLOAD_BYTES. No NUL characters, no lone surrogates.",
         examples=[{"order": 4711}],
     )
@@ -155,7 +157,7 @@ class TaskTemplate(Input):
     timeout_seconds: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_SECONDS)] | None = Field(
         default=None, description="Bound of one attempt; null: the handler's own, or TASK_TIMEOUT_SECONDS"
     )
-    tags: list[Tag] = Field(default=[], max_length=20)
+    tags: list[Tag] = Field(default_factory=list, json_schema_extra={"default": []}, max_length=20)
     retry: Annotated[RetryIn, BeforeValidator(_not_crowded)] | None = Field(
         default=None, description="Its own delays; null: the handler's, or RETRY_DELAYS_SECONDS"
     )
