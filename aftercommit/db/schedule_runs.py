@@ -6,10 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from aftercommit.core import states
-from aftercommit.core.features import Feature
 from aftercommit.core.schedules import DueTick, Run, RunKind, RunOutcome
-from aftercommit.core.states import Event, Status
 from aftercommit.db.database import Fetch
 from aftercommit.db.schedules import ScheduleRow
 
@@ -76,35 +73,6 @@ async def unfinished(fetch: Fetch, task_ids: Collection[UUID]) -> set[UUID]:
     """Which of these tasks have not ended. To be asked with their schedules locked, in a statement of its own: what
     ended while the lock was waited for must be seen. Served by the primary key."""
     return {row["id"] for row in await fetch(_UNFINISHED, list(task_ids))}
-
-
-_CANCEL: Final = f"""
-    WITH free AS (
-        SELECT t.id, wanted.reason FROM unnest($1::uuid[], $2::text[]) AS wanted (id, reason)
-        JOIN aftercommit.tasks t ON t.id = wanted.id
-        WHERE t.status = ANY($3::text[]) OR (t.status = '{Status.RUNNING}' AND t.features & {Feature.CANCELLING:d} = 0)
-        ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
-    ), task AS (
-        UPDATE aftercommit.tasks t
-        SET status = CASE t.status WHEN '{Status.RUNNING}' THEN t.status ELSE '{Status.CANCELLED}' END,
-            finished_at = CASE t.status WHEN '{Status.RUNNING}' THEN NULL ELSE now() END,
-            features = t.features | CASE t.status WHEN '{Status.RUNNING}' THEN {Feature.CANCELLING:d} ELSE 0 END,
-            cancel_reason = free.reason, enqueued = true, due_at = NULL,
-            error = CASE t.status WHEN '{Status.RUNNING}' THEN t.error ELSE
-                json_build_object('type', 'Cancelled', 'message', free.reason, 'traceback', NULL) END
-        FROM free WHERE t.id = free.id
-        RETURNING t.id, t.status
-    )
-    SELECT id FROM task WHERE status = '{Status.CANCELLED}'
-"""
-
-
-async def cancel(fetch: Fetch, reasons: dict[UUID, str]) -> set[UUID]:
-    """Cancel these tasks, each for its reason; those that have ended by that. Of those that run it is wanted only:
-    they end when their code has stopped. Passes over rows that are locked elsewhere. Locks in id order, by primary key.
-    """
-    rows = await fetch(_CANCEL, list(reasons), list(reasons.values()), states.SOURCES[Event.CANCEL])
-    return {row["id"] for row in rows}
 
 
 _INSERT_RUNS: Final = """

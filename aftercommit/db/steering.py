@@ -1,4 +1,4 @@
-"""Statements that steer one task on a client's request: cancel, send out again, complete by hand."""
+"""Statements that steer one task on a client's request: send out again, complete by hand."""
 
 from typing import Final
 from uuid import UUID
@@ -6,38 +6,8 @@ from uuid import UUID
 from aftercommit.core import states
 from aftercommit.core.features import Feature
 from aftercommit.core.states import Event, Status
-from aftercommit.db import outbox, tasks
+from aftercommit.db import outbox
 from aftercommit.db.database import Fetch
-from aftercommit.db.record import cancelled_error
-from aftercommit.db.tasks import TaskRow
-
-_RUNS: Final = f"t.status = '{Status.RUNNING}'"
-
-# One statement for both, so that it does not matter when a worker claims or records the task. For a task that runs no
-# indexed column changes: a HOT update.
-_CANCEL: Final = f"""
-    UPDATE aftercommit.tasks t
-    SET status = CASE WHEN {_RUNS} THEN t.status ELSE '{Status.CANCELLED}' END,
-        features = CASE WHEN {_RUNS} THEN t.features | {Feature.CANCELLING:d} ELSE t.features END,
-        cancel_reason = coalesce(t.cancel_reason, $2::text),
-        error = CASE WHEN {_RUNS} THEN t.error ELSE {cancelled_error("$2::text")} END,
-        finished_at = CASE WHEN {_RUNS} THEN NULL ELSE now() END,
-        enqueued = true, due_at = NULL
-    WHERE t.id = $1 AND (t.status = ANY($3::text[]) OR {_RUNS})
-    RETURNING {", ".join(tasks.columns())}, {tasks.progress("t")}
-"""
-
-
-async def cancel(fetch: Fetch, task_id: UUID, *, reason: str | None = None) -> TaskRow | None:
-    """Cancel a task that waits, and mark one that runs: it is cancelled once its code has stopped, and until then it
-    can have no other outcome. The task as it is then; None when it is final, or there is none.
-
-    The message of a waiting task, if there is one, dies at the claim. The first reason that is given stays. Locks the
-    row by primary key.
-    """
-    rows = await fetch(_CANCEL, task_id, reason, states.SOURCES[Event.CANCEL])
-    return tasks.parsed(rows[0]) if rows else None
-
 
 _RESUBMIT: Final = f"""
     WITH ended AS (

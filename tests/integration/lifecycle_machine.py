@@ -21,7 +21,7 @@ from aftercommit.core.outcomes import Ending, Outcome
 from aftercommit.core.retries import Delay
 from aftercommit.core.states import Event
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claims, expiry, record, record_and_claim, schedule, steering, submit
+from aftercommit.db import cancels, claims, expiry, record, record_and_claim, schedule, steering, submit
 from aftercommit.db.submit import NewTask, Submission
 from tests.integration import lifecycle_model as model
 from tests.integration.lifecycle_model import BY_BROKER, BY_SCHEDULER, Step, TaskState
@@ -172,7 +172,7 @@ class Lifecycle(RuleBasedStateMachine):
     def steer(self, pick: int, name: str) -> None:
         task_id = self._pick(pick)
         steps: dict[str, tuple[Step, Send]] = {
-            "cancel": (model.cancel, lambda fetch: steering.cancel(fetch, task_id)),
+            "cancel": (model.cancel, lambda fetch: cancels.cancel(fetch, task_id)),
             "run_now": (model.run_now, lambda fetch: schedule.run_now(fetch, task_id)),
             "reschedule": (
                 model.reschedule,

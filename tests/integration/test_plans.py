@@ -163,7 +163,11 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
     "get many": (lambda fetch: tasks.get(fetch, IDS), {"tasks_pkey", "progress_pkey"}),
     "finished_among": (lambda fetch: tasks.finished_among(fetch, IDS), {"tasks_pkey"}),
     "list_attempts": (lambda fetch: tasks.list_attempts(fetch, IDS[0]), {"attempts_pkey"}),
-    "cancel": (lambda fetch: steering.cancel(fetch, IDS[0]), {"tasks_pkey"}),
+    "cancels.cancel": (lambda fetch: cancels.cancel(fetch, IDS[0]), {"tasks_pkey"}),
+    "cancels.cancel_free": (
+        lambda fetch: cancels.cancel_free(fetch, dict.fromkeys(IDS, "why")),
+        {"tasks_pkey"},
+    ),
     "resubmit": (
         lambda fetch: steering.resubmit(fetch, IDS[0], payload="{}"),
         {"tasks_pkey", "attempts_pkey"},
@@ -244,10 +248,6 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"schedules_due"},
     ),
     "schedule_runs.unfinished": (lambda fetch: schedule_runs.unfinished(fetch, IDS), {"tasks_pkey"}),
-    "schedule_runs.cancel": (
-        lambda fetch: schedule_runs.cancel(fetch, dict.fromkeys(IDS, "why")),
-        {"tasks_pkey"},
-    ),
     "schedule_runs.advance": (
         lambda fetch: schedule_runs.advance(fetch, [ADVANCE], [ENTRY]),
         {"schedules_pkey", "schedule_runs_pkey"},

@@ -21,6 +21,7 @@ from aftercommit.core.retries import Delay
 from aftercommit.core.states import FINAL, SOURCES, WAITING, Event, Status, target
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import (
+    cancels,
     claims,
     expiry,
     reconcile,
@@ -28,7 +29,6 @@ from aftercommit.db import (
     record_and_claim,
     retention,
     schedule,
-    schedule_runs,
     steering,
     unique_keys,
 )
@@ -117,9 +117,9 @@ MOVES: Final[dict[str, Move]] = {
     "record that a cancelled one stopped": Move(recording(Event.STOP, error=ERROR), Event.STOP),
     "record that one was cut": Move(recording(Event.CUT, error=ERROR), Event.CUT),
     # One that runs is only marked.
-    "cancel": Move(lambda fetch, task_id: steering.cancel(fetch, task_id, reason="no longer wanted"), Event.CANCEL),
+    "cancel": Move(lambda fetch, task_id: cancels.cancel(fetch, task_id, reason="no longer wanted"), Event.CANCEL),
     "cancel for a schedule": Move(
-        lambda fetch, task_id: schedule_runs.cancel(fetch, {task_id: "its next tick is due"}), Event.CANCEL
+        lambda fetch, task_id: cancels.cancel_free(fetch, {task_id: "its next tick is due"}), Event.CANCEL
     ),
     "complete as a success": Move(completing(result="1"), Event.COMPLETE),
     "complete as a failure": Move(completing(error=ERROR), Event.COMPLETE, failed=True),
@@ -171,7 +171,7 @@ async def test_statement_draws_the_design_s_arrow_or_none(name: str, service: Se
 async def test_task_that_was_to_be_cancelled_is_whatever_its_outcome(name: str, service: Service) -> None:
     async with DatabaseConnection(service.settings, application="test") as connection:
         task_id = await the_only_task(service, Status.RUNNING, worker=WORKER)
-        await steering.cancel(connection.fetch, task_id, reason="no longer wanted")
+        await cancels.cancel(connection.fetch, task_id, reason="no longer wanted")
         assert not await record.record_own(connection.fetch, a_success(task_id))
         if "beside a claim" in name:  # it leaves such a task to the recorder's own statement
             await MOVES[name].run(connection.fetch, task_id)
@@ -253,18 +253,18 @@ CHANGE: Final = re.compile(r"UPDATE aftercommit\.tasks\b(?:(?!WHERE).)*\bstatus 
 
 
 def test_every_statement_that_changes_a_status_is_tried_above() -> None:
-    """A new one needs a line in ``MOVES``. ``steering`` has three; that of ``record`` serves all
+    """A new one needs a line in ``MOVES``. ``steering`` has two; that of ``record`` serves all
     endings, and ``record_and_claim`` has the claim's from ``claims``."""
     modules = Path(aftercommit.db.__file__).parent.glob("*.py")
     counts = {module.stem: len(CHANGE.findall(module.read_text())) for module in modules}
     assert {name: count for name, count in counts.items() if count} == {
+        "cancels": 1,
         "claims": 1,
         "expiry": 1,
         "record": 1,
         "record_and_claim": 1,
         "schedule": 2,
-        "schedule_runs": 1,
-        "steering": 3,
+        "steering": 2,
         "unique_keys": 1,
     }
 

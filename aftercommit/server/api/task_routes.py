@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from aftercommit.core import failures, json_text
 from aftercommit.core.errors import FieldError, TaskNotFound, UniqueConflict, WrongState
 from aftercommit.core.states import FINAL, SOURCES, UNFINISHED, Event, Status
-from aftercommit.db import listing, schedule, steering, tasks
+from aftercommit.db import cancels, listing, schedule, steering, tasks
 from aftercommit.db.listing import TaskFilter
 from aftercommit.db.tasks import BULKY
 from aftercommit.server.api.body import documented, json_body
@@ -106,7 +106,7 @@ async def cancel_task(
 ) -> Response:
     """Cancel a task that waits: 200. One that runs is stopped: 202, it cannot succeed any more; with ``wait``, 200 as
     soon as it is final."""
-    row = await steering.cancel(dependencies.database.fetch, task_id, reason=wanted.reason)
+    row = await cancels.cancel(dependencies.database.fetch, task_id, reason=wanted.reason)
     task = TaskOut.model_validate(row) if row is not None else await _cancelled_before(dependencies, task_id)
     if task.status not in FINAL:
         dependencies.notifier.cancels()

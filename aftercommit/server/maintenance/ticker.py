@@ -10,7 +10,7 @@ import structlog
 
 from aftercommit.core.errors import DatabaseTimeout, DatabaseUnavailable
 from aftercommit.core.schedules import Overlap, RunOutcome
-from aftercommit.db import schedule_runs
+from aftercommit.db import cancels, schedule_runs
 from aftercommit.db.database import Database, Fetch
 from aftercommit.db.schedules import ScheduleRow
 from aftercommit.db.submit import Submission, submit
@@ -105,7 +105,7 @@ class Ticker:
             if task_id in busy and each.row["overlap"] == Overlap.CANCEL_RUNNING and each.wants_to_start
         }
         self._cancelled = bool(unwanted)
-        return busy - await schedule_runs.cancel(fetch, unwanted) if unwanted else busy
+        return busy - await cancels.cancel_free(fetch, unwanted) if unwanted else busy
 
     def _narrow_down(self, error: Exception) -> None:
         """The batch could not be written: halve it until the schedule is found, and pass over that for a while."""
