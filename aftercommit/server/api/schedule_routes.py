@@ -30,7 +30,7 @@ from aftercommit.server.api.schedule_schemas import (
     SchedulesQuery,
     runs_cursor,
 )
-from aftercommit.server.api.schemas import TaskOut
+from aftercommit.server.api.task_schemas import TaskOut
 from aftercommit.server.submission import extra_ticks
 from aftercommit.server.submission.schedule_tasks import TemplateRefused
 from aftercommit.server.submission.submitter import Submitter, TasksRefused

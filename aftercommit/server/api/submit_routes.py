@@ -15,8 +15,9 @@ from aftercommit.server.api.body import documented, read_json, validated
 from aftercommit.server.api.dependencies import Dependencies
 from aftercommit.server.api.direct_routes import Endpoint
 from aftercommit.server.api.problems import MOST_ERRORS, SUBMIT_ERRORS, invalid, responses
-from aftercommit.server.api.schemas import KEY_PATTERN, BatchIn, UniqueOut
+from aftercommit.server.api.schemas import KEY_PATTERN, BatchIn
 from aftercommit.server.api.submit_schemas import ListedSubmittedTaskOut, SubmittedTaskOut, SubmittedTasksOut
+from aftercommit.server.api.task_schemas import UniqueOut
 from aftercommit.server.submission.request_hash import request_hash
 from aftercommit.server.submission.results import Created, Fate, Known, SubmittedTask
 from aftercommit.server.submission.submission_queue import SubmissionDropped

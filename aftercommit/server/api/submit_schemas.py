@@ -4,7 +4,8 @@ from typing import Final
 
 from pydantic import Field
 
-from aftercommit.server.api.schemas import ListedTaskOut, Output, TaskOut
+from aftercommit.server.api.schemas import Output
+from aftercommit.server.api.task_schemas import ListedTaskOut, TaskOut
 from aftercommit.server.submission.results import Fate
 
 _FATE: Final = "What the submit did: created a task, or found the existing one, replaced it, or was replayed"

@@ -14,18 +14,8 @@ from aftercommit.db.tasks import BULKY
 from aftercommit.server.api.body import documented, json_body
 from aftercommit.server.api.dependencies import Dependencies, Injected
 from aftercommit.server.api.problems import BODY_ERRORS, TASK_ERRORS, invalid, responses
-from aftercommit.server.api.schemas import (
-    AttemptOut,
-    AttemptsOut,
-    CancelIn,
-    CompletionIn,
-    ListedTaskOut,
-    RescheduleIn,
-    TaskOut,
-    TaskPage,
-    TaskQuery,
-    WaitQuery,
-)
+from aftercommit.server.api.schemas import CancelIn, CompletionIn, RescheduleIn, TaskQuery, WaitQuery
+from aftercommit.server.api.task_schemas import AttemptOut, AttemptsOut, ListedTaskOut, TaskOut, TaskPage
 from aftercommit.server.submission.resubmission import resubmit
 from aftercommit.server.submission.task_input import ResubmitIn, too_large
 
