@@ -85,8 +85,11 @@ def _simulate(line: str, start: datetime) -> Iterator[datetime]:
 
 def _moves(line: str) -> bool:
     """Whether the line names fixed times, which Debian's rules move where the clock is changed."""
-    fields = line.split()
-    return len(fields) == 5 and not fields[0].startswith("*") and not fields[1].startswith("*")  # noqa: PLR2004
+    match line.split():
+        case [minute, hour, _day, _month, _weekday]:
+            return not (minute.startswith("*") or hour.startswith("*"))
+        case _:  # with a field of seconds
+            return False
 
 
 def _shown(tick: datetime, local: datetime) -> datetime:

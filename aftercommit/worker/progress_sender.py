@@ -44,7 +44,7 @@ class ProgressSender:
                 if self._closed:
                     return
                 self._send_latest()
-            time.sleep(INTERVAL_SECONDS)
+            time.sleep(INTERVAL_SECONDS)  # its own thread; what is told meanwhile is sent after it
 
     def _send_latest(self) -> None:
         if self._latest is not None:

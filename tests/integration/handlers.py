@@ -92,7 +92,7 @@ def thread_progress(context: Context, seconds: float = 0.0) -> None:
 async def isolated_progress(context: Context, seconds: float = 0.0) -> None:
     """Never lets the event loop of its process go on."""
     context.progress(0.25, "page 1 of 4")
-    time.sleep(seconds)
+    time.sleep(seconds)  # the point of it: it blocks the loop
     for step in range(1, 1_001):
         context.progress(step / 1_000)
 
@@ -222,7 +222,7 @@ async def isolated(how: str, context: Context) -> int:
         case "raise":
             raise ValueError("as asked")
         case "hang":
-            time.sleep(60)
+            time.sleep(60)  # the point of it: nothing but a kill ends it
     async with context.transaction() as session:
         await session.execute(text("INSERT INTO effects VALUES (:id)"), {"id": context.task_id})
     return os.getpid()
@@ -325,8 +325,8 @@ async def sleep_then_write(seconds: float, context: Context) -> None:
 def await_cancel(seconds: float, context: Context) -> str:
     """A thread that looks whether it is cancelled, and then needs so long to stop."""
     while not context.cancelled:
-        time.sleep(0.01)
-    time.sleep(seconds)
+        time.sleep(0.01)  # between two looks: a thread can look, and not be called
+    time.sleep(seconds)  # the point of it: it does not stop at once
     return "stopped"
 
 

@@ -204,7 +204,7 @@ async def test_thread_sees_that_its_timeout_has_struck() -> None:
     @task("test")
     def function(context: Context) -> None:
         while not context.cancelled:
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks: a thread can look, and not be called
         loop.call_soon_threadsafe(seen.set)
 
     _, running = started(executor_of(function), timeout_seconds=0.1)
