@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 from sqlalchemy import text
@@ -25,6 +25,14 @@ from aftercommit.worker.run import work
 from tests.role_settings import others_settings
 
 STOP_SECONDS = 40.0
+
+QUICK_RESCUE: Final = {
+    "worker_lease_seconds": 3.0,
+    "worker_lease_renew_seconds": 0.5,
+    "rescue_interval_seconds": 0.2,
+    "rescue_overdue_seconds": 0.5,
+}
+"""Settings with which a task of a dead worker, or one that runs past its timeout, is rescued within seconds."""
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ import pytest
 from aftercommit.core.settings import Settings
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.worker import cancel_watcher
-from tests.integration.service import Api, Service
+from tests.integration.service import QUICK_RESCUE, Api, Service
 
 ROOT = Path(__file__).parents[2]
 EFFECTS = "SELECT task_id::text FROM effects"
@@ -23,14 +23,7 @@ EFFECTS = "SELECT task_id::text FROM effects"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(
-        update={
-            "worker_lease_seconds": 3.0,
-            "worker_lease_renew_seconds": 0.5,
-            "rescue_interval_seconds": 0.2,
-            "rescue_overdue_seconds": 0.5,
-        }
-    )
+    return settings.model_copy(update=QUICK_RESCUE)
 
 
 @pytest.fixture

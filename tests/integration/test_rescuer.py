@@ -19,7 +19,7 @@ from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance.rescuer import OUTCOME_SECONDS, Rescuer
 from tests.integration.rows import add_tasks, add_worker, ids, statuses
-from tests.integration.service import Api, Service, single_statement
+from tests.integration.service import QUICK_RESCUE, Api, Service, single_statement
 
 INTERVAL_SECONDS = 7.0
 
@@ -40,14 +40,7 @@ def rescuer(shared: Database, settings: Settings) -> Rescuer:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(
-        update={
-            "worker_lease_seconds": 3.0,
-            "worker_lease_renew_seconds": 0.5,
-            "rescue_interval_seconds": 0.2,
-            "rescue_overdue_seconds": 0.5,
-        }
-    )
+    return settings.model_copy(update=QUICK_RESCUE)
 
 
 @pytest.fixture

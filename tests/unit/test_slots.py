@@ -67,6 +67,21 @@ async def sleep() -> None:
     await asyncio.sleep(60)
 
 
+async def with_a_blocked_thread() -> tuple[Ground, threading.Event]:
+    """A ground with a thread in its only attempt, and what lets that return."""
+    begun, release = threading.Event(), threading.Event()
+
+    @task("test")
+    def function() -> None:
+        begun.set()
+        release.wait(30)
+
+    ground = Ground(function)
+    ground.start()
+    await asyncio.to_thread(begun.wait, 10)
+    return ground, release
+
+
 class Lease:
     """Of a heartbeat: the name, and when it changed."""
 
@@ -97,16 +112,7 @@ async def test_attempts_of_a_lost_lease_are_cancelled_although_another_lease_rep
 
 
 async def test_slot_stays_taken_while_its_thread_runs_whatever_is_cancelled() -> None:
-    begun, release = threading.Event(), threading.Event()
-
-    @task("test")
-    def function() -> None:
-        begun.set()
-        release.wait(30)
-
-    ground = Ground(function)
-    ground.start()
-    await asyncio.to_thread(begun.wait, 10)
+    ground, release = await with_a_blocked_thread()
     lease = Lease(None)
     for _ in range(2):
         lease.changed.set()
@@ -139,16 +145,7 @@ async def test_attempt_is_cut_at_its_deadline_and_one_that_was_claimed_again_aft
 
 async def test_task_that_is_cancelling_has_no_outcome_while_its_thread_runs_not_even_at_shutdown() -> None:
     """Its worker's lease must lapse before anybody else ends it."""
-    begun, release = threading.Event(), threading.Event()
-
-    @task("test")
-    def function() -> None:
-        begun.set()
-        release.wait(30)
-
-    ground = Ground(function)
-    ground.start()
-    await asyncio.to_thread(begun.wait, 10)
+    ground, release = await with_a_blocked_thread()
     (attempt,) = ground.slots.uncancelled
     attempt.cancel(CancelReason.REQUESTED)
     assert ground.slots.uncancelled == []
@@ -203,17 +200,7 @@ async def test_handler_that_does_not_end_is_released_once_at_the_end_of_the_shut
 
 
 async def test_thread_has_the_whole_shutdown_time_to_return() -> None:
-    begun, release = threading.Event(), threading.Event()
-
-    @task("test")
-    def function() -> str:
-        begun.set()
-        release.wait(30)
-        return "done"
-
-    ground = Ground(function)
-    ground.start()
-    await asyncio.to_thread(begun.wait, 10)
+    ground, release = await with_a_blocked_thread()
     asyncio.get_running_loop().call_later(2.6, release.set)
     await ground.slots.drain(3.0)
     assert ground.outcomes.endings == [Event.SUCCEED]
