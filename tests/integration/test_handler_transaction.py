@@ -6,6 +6,11 @@ import pytest
 
 from tests.integration.service import Api, Service
 
+COMMIT_WAITS = (
+    "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'aftercommit-handlers'"
+    " AND datname = current_database() AND wait_event_type = 'Lock'"
+)
+
 
 @pytest.fixture
 async def api(service: Service) -> Api:
@@ -135,10 +140,23 @@ async def test_commit_waits_for_a_locked_row_instead_of_losing_its_writes(api: A
     await service.until("SELECT status = 'running' FROM aftercommit.tasks")
     async with service.engine.begin() as elsewhere:
         await elsewhere.exec_driver_sql("SELECT FROM aftercommit.tasks FOR UPDATE")
-        await service.until(
-            "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'aftercommit-handlers'"
-            " AND datname = current_database() AND wait_event_type = 'Lock'"
-        )
+        await service.until(COMMIT_WAITS)
     assert (await api.get(task["id"], wait=30))["status"] == "succeeded"
     assert [str(row.task_id) for row in await service.query("SELECT task_id FROM effects")] == [task["id"]]
     assert len(await api.attempts(task["id"])) == 1
+
+
+async def test_task_whose_row_changes_under_its_commit_runs_again_and_its_writes_are_kept_once(
+    api: Api, service: Service
+) -> None:
+    """The commit waits for the row and does not see what became of it: it keeps nothing, and nobody is charged."""
+    await service.worker()
+    task = await api.submit("test.transactional", payload={"fail": False, "seconds": 0.5}, max_retries=0)
+    await service.until("SELECT status = 'running' FROM aftercommit.tasks")
+    async with service.engine.begin() as elsewhere:
+        await elsewhere.exec_driver_sql("UPDATE aftercommit.tasks SET tags = '{changed}'")
+        await service.until(COMMIT_WAITS)
+    done = await api.get(task["id"], wait=30)
+    assert (done["status"], done["tags"]) == ("succeeded", ["changed"])
+    assert [attempt["outcome"] for attempt in await api.attempts(task["id"])] == ["released", "succeeded"]
+    assert [str(row.task_id) for row in await service.query("SELECT task_id FROM effects")] == [task["id"]]
