@@ -144,12 +144,12 @@ async def once(seconds: float) -> None:
 
 
 @task("test.stubborn")
-async def stubborn() -> None:
+async def stubborn(seconds: float) -> None:
     """Does not end when it is cancelled."""
-    until = time.monotonic() + 8
-    while time.monotonic() < until:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
         try:
-            await asyncio.sleep(8)
+            await asyncio.sleep(left)
         except asyncio.CancelledError:
             continue
 

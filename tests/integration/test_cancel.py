@@ -14,6 +14,7 @@ import pytest
 
 from aftercommit.core.settings import Settings
 from aftercommit.runtime.notifier import Notifier
+from aftercommit.server.maintenance import rescuer
 from aftercommit.worker import cancel_watcher
 from tests.integration.service import QUICK_RESCUE, Api, Service
 
@@ -83,20 +84,23 @@ async def test_thread_is_asked_and_its_task_is_cancelling_until_it_has_returned(
     assert (status, task["status"], task["result"]) == (200, "cancelled", None)
 
 
-async def test_neither_timeout_nor_rescuer_ends_a_cancelling_thread_that_runs_on(api: Api, service: Service) -> None:
+async def test_neither_timeout_nor_rescuer_ends_a_cancelling_thread_that_runs_on(
+    api: Api, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its timeout and the rescuer's grace are over long before it returns, and its slot is taken all the time."""
+    monkeypatch.setattr(rescuer, "OUTCOME_SECONDS", 0.3)
     await service.maintenance()
     await service.worker(worker_concurrency=1)
-    task_id = await running(api, service, "test.block", payload={"seconds": 6}, timeout_seconds=0.6)
+    task_id = await running(api, service, "test.block", payload={"seconds": 3}, timeout_seconds=0.6)
     assert (await cancel(api, task_id))[0] == 202
     other = await api.submit("echo")
     status, task = await cancel(api, task_id, wait=20)
     assert (status, task["status"]) == (200, "cancelled")
     ran = datetime.fromisoformat(task["finished_at"]) - datetime.fromisoformat(task["started_at"])
-    assert ran >= timedelta(seconds=6)
+    assert ran >= timedelta(seconds=3)
     other = await api.get(other["id"], wait=10)
     assert datetime.fromisoformat(other["started_at"]) >= datetime.fromisoformat(task["started_at"]) + timedelta(
-        seconds=6
+        seconds=3
     )
 
 
@@ -148,7 +152,7 @@ async def test_transaction_is_committed_or_its_task_is_cancelled_when_a_cancel_r
     api: Api, service: Service
 ) -> None:
     """Who asks within the milliseconds of the commit learns which of the two it is, and that stays so."""
-    await service.worker(worker_transaction_pool=5)
+    await service.worker(worker_transaction_pool=10)
     rng = random.Random(7)
     answers: dict[str, int] = {}
 
@@ -157,8 +161,8 @@ async def test_transaction_is_committed_or_its_task_is_cancelled_when_a_cancel_r
         await asyncio.sleep(rng.uniform(0, 0.3))
         answers[task["id"]], _ = await api.call("POST", f"/v1/tasks/{task['id']}/cancel")
 
-    for _ in range(60):
-        await asyncio.gather(*(race() for _ in range(5)))
+    for _ in range(30):
+        await asyncio.gather(*(race() for _ in range(10)))
     await service.until_idle()
     statuses = {str(row.id): row.status for row in await service.query("SELECT id, status FROM aftercommit.tasks")}
     assert {statuses[id_] for id_, code in answers.items() if code in (200, 202)} == {"cancelled"}

@@ -144,18 +144,18 @@ async def test_claim_starts_nothing_whose_deadline_has_passed(service: Service) 
     ("type", "payload"),
     [
         ("test.sleep", {"seconds": 60}),
-        ("test.block", {"seconds": 12}),
+        ("test.block", {"seconds": 8}),
         ("test.isolated_sleep", {"seconds": 60}),
     ],
 )
 async def test_running_task_is_cut_at_its_deadline(
     api: Api, service: Service, type: str, payload: dict[str, Any]
 ) -> None:
-    await service.worker()
+    await service.worker(worker_shutdown_seconds=0.5)
     await end(api, "echo")  # the worker is up
-    task = await end(api, type, payload=payload, expires_in_seconds=3)
+    task = await end(api, type, payload=payload, expires_in_seconds=2)
     assert (task["status"], task["attempt"], task["error"]["type"]) == ("expired", 1, "Expired")
-    assert 3 <= lived_seconds(task) < 10
+    assert 2 <= lived_seconds(task) < 7
     (attempt,) = await api.attempts(task["id"])
     assert attempt["outcome"] == "expired"
 
@@ -175,15 +175,15 @@ async def test_task_that_waits_for_a_transaction_is_cut_at_its_deadline(api: Api
 async def test_retry_that_would_start_after_the_deadline_waits_and_expires(api: Api, service: Service) -> None:
     await service.worker()
     await end(api, "echo")
-    task = await end(api, "test.fail_until", payload={"attempt": 2, "after": 60}, expires_in_seconds=3)
+    task = await end(api, "test.fail_until", payload={"attempt": 2, "after": 60}, expires_in_seconds=2)
     assert (task["status"], task["attempt"], task["due_at"]) == ("expired", 1, None)
-    assert 3 <= lived_seconds(task) < 10
+    assert 2 <= lived_seconds(task) < 10
     assert [attempt["outcome"] for attempt in await api.attempts(task["id"])] == ["retried"]
 
 
 async def test_task_of_a_lost_worker_expires_when_its_deadline_has_passed(api: Api, service: Service) -> None:
     worker = await service.worker()
-    task = await api.submit("test.block", payload={"seconds": 4})
+    task = await api.submit("test.block", payload={"seconds": 2})
     await service.until("SELECT status = 'running' FROM aftercommit.tasks")
     await service.query(
         "WITH gone AS (UPDATE aftercommit.workers SET lease_until = now())"

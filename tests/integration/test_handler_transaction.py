@@ -127,7 +127,7 @@ async def test_transactions_of_a_worker_are_bounded_and_waiting_for_one_costs_no
 async def test_task_that_waits_for_a_transaction_shows_it(api: Api, service: Service) -> None:
     await service.worker(worker_transaction_pool=1)
     for _ in range(2):
-        await api.submit("test.hold_transaction", payload={"seconds": 2})
+        await api.submit("test.hold_transaction", payload={"seconds": 1})
     await service.until("SELECT count(*) = 2 AND count(started_at) = 1 FROM aftercommit.tasks WHERE status = 'running'")
     await service.until(
         "SELECT count(*) = 2 AND count(started_at) = 2 FROM aftercommit.tasks WHERE status = 'succeeded'"

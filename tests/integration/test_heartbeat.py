@@ -34,7 +34,7 @@ async def test_worker_that_lost_its_lease_releases_its_tasks_and_goes_on_under_a
     api = await service.api()
     await service.relay()
     await service.worker()
-    task = await api.submit("test.sleep", payload={"seconds": 3}, max_retries=0)
+    task = await api.submit("test.sleep", payload={"seconds": 2}, max_retries=0)
     await service.until("SELECT status = 'running' FROM aftercommit.tasks")
     (before,) = await service.query("SELECT worker FROM aftercommit.tasks")
     await service.query("DELETE FROM aftercommit.workers WHERE name = :name", name=before.worker)

@@ -26,10 +26,12 @@ from tests.integration import lifecycle_model as model
 from tests.integration.conftest import connect_admin
 from tests.integration.lifecycle_machine import LOOK_SECONDS, Lifecycle
 from tests.integration.lifecycle_model import Step
+from tests.long_runs import often
 
 DATABASE: Final = "lifecycle"
 CONNECTIONS: Final = 3
 KEYS: Final = 2
+EXAMPLES: Final = often(20, long=400)
 
 
 @dataclass(slots=True, eq=False)
@@ -178,10 +180,11 @@ def machine(servers: Servers, template: str) -> Iterator[type[UniqueLifecycle]]:
         runner.run(close(admin, own, *connections))
 
 
+@pytest.mark.timeout(EXAMPLES * 10)
 def test_statements_do_what_the_model_says_whatever_commits_first(machine: type[UniqueLifecycle]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -9,11 +9,14 @@ import pytest
 
 from aftercommit.server.api.completion_waiters import CompletionWaiters
 from tests.integration.service import Service
+from tests.long_runs import often
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
+EXAMPLES = often(10, long=100)
+"""Requests that each phase makes of an operation, at most."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(30 * EXAMPLES)
 async def test_api_does_what_its_description_says_when_it_is_fuzzed(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -27,7 +30,7 @@ async def test_api_does_what_its_description_says_when_it_is_fuzzed(
     api = await service.api()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
-        *("run", f"{api.url}/openapi.json"),
+        *("run", f"{api.url}/openapi.json", "--max-examples", str(EXAMPLES)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -32,10 +32,13 @@ async def api(service: Service) -> Api:
         ("exit", "ProcessDied", "exited with status 7"),
         ("kill", "ProcessDied", "was killed by SIGKILL"),
         ("raise", "ValueError", "as asked"),
-        ("hang", "ProcessStuck", "killed 5 s after its timeout"),
+        ("hang", "ProcessStuck", "killed 1 s after its timeout"),
     ],
 )
-async def test_isolated_attempt_that_ends_badly_is_one_failure(api: Api, how: str, error: str, message: str) -> None:
+async def test_isolated_attempt_that_ends_badly_is_one_failure(
+    api: Api, how: str, error: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_runner, "GRACE_SECONDS", 1.0)
     task = await api.submit("test.isolated", payload={"how": how}, max_retries=0, timeout_seconds=1)
     failed = await api.get(task["id"], wait=40)
     assert (failed["status"], failed["error"]["type"]) == ("failed", error)
@@ -86,17 +89,17 @@ async def submit_isolated(api: Api, count: int, **fields: Any) -> list[dict[str,
 
 @pytest.mark.usefixtures("one_place")
 async def test_waiting_for_a_process_costs_no_timeout(service: Service) -> None:
-    """The last task waits for several times its timeout, under the eyes of a strict rescuer."""
+    """The last task waits for longer than its timeout, under the eyes of a strict rescuer."""
     await service.maintenance(rescue_interval_seconds=0.1, rescue_overdue_seconds=0.5)
     await service.relay()
     await service.worker()
     api = await service.api()
-    tasks = await submit_isolated(api, 6, payload={"seconds": 1.5}, timeout_seconds=4)
+    tasks = await submit_isolated(api, 6, payload={"seconds": 1}, timeout_seconds=3)
     await service.until("SELECT bool_and(finished_at IS NOT NULL) FROM aftercommit.tasks", seconds=60)
     done = [await api.get(task["id"]) for task in tasks]
     assert [(task["status"], task["attempt"]) for task in done] == [("succeeded", 1)] * 6
     starts = sorted(datetime.fromisoformat(task["started_at"]) for task in done)
-    assert all(later - earlier > timedelta(seconds=1) for earlier, later in itertools.pairwise(starts))
+    assert all(later - earlier > timedelta(seconds=0.7) for earlier, later in itertools.pairwise(starts))
 
 
 @pytest.mark.usefixtures("one_place")
@@ -104,7 +107,7 @@ async def test_task_that_waits_for_a_process_shows_it_and_is_released_at_shutdow
     await service.relay()
     api = await service.api()
     worker = await service.worker(worker_shutdown_seconds=20.0)
-    await submit_isolated(api, 2, payload={"seconds": 3})
+    await submit_isolated(api, 2, payload={"seconds": 2})
     await service.until("SELECT count(*) = 2 AND count(started_at) = 1 FROM aftercommit.tasks WHERE status = 'running'")
     stopping = asyncio.create_task(worker.stop())
     await service.until("SELECT count(*) = 1 FROM aftercommit.tasks WHERE status = 'queued'", seconds=2)

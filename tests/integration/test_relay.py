@@ -9,7 +9,9 @@ from aftercommit.devstack.servers import Servers
 from aftercommit.server.relay.backoff import Backoffs
 from aftercommit.server.relay.read_cursors import LAG_SECONDS
 from tests.integration.service import Api, Service
+from tests.long_runs import often
 
+BATCHES = often(2, long=8)
 LATE = {"id": "0199a3c5-7e4b-7c11-9a55-0d9f4c5be7aa"}
 ADD = text(
     "INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches)"
@@ -22,13 +24,13 @@ async def test_two_relays_and_two_workers_run_each_of_many_tasks_once(service: S
     for _ in range(2):
         await service.relay()
         await service.worker()
-    for _ in range(4):
-        await api.submit_batch([{"type": "echo"} for _ in range(5000)])
+    for _ in range(BATCHES):
+        await api.submit_batch([{"type": "echo"} for _ in range(2_500)])
     await service.until_idle(seconds=90)
     (row,) = await service.query(
         "SELECT count(*), max(attempt), max(dispatch) FROM aftercommit.tasks WHERE status = 'succeeded'"
     )
-    assert tuple(row) == (20_000, 1, 1)
+    assert tuple(row) == (2_500 * BATCHES, 1, 1)
 
 
 async def test_short_tasks_share_messages_and_each_runs_once(service: Service) -> None:

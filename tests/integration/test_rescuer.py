@@ -17,11 +17,13 @@ from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import claims, leases, rescue
 from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.runtime.notifier import Notifier
-from aftercommit.server.maintenance.rescuer import OUTCOME_SECONDS, Rescuer
+from aftercommit.server.maintenance import rescuer as rescuers
+from aftercommit.server.maintenance.rescuer import Rescuer
 from tests.integration.rows import add_tasks, add_worker, ids, statuses
 from tests.integration.service import QUICK_RESCUE, Api, Service, single_statement
 
 INTERVAL_SECONDS = 7.0
+OUTCOME_SECONDS = 0.3
 
 
 @pytest.fixture
@@ -41,6 +43,12 @@ def rescuer(shared: Database, settings: Settings) -> Rescuer:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update=QUICK_RESCUE)
+
+
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task counts as overdue soon after its time and the rescuer's grace are over."""
+    monkeypatch.setattr(rescuers, "OUTCOME_SECONDS", OUTCOME_SECONDS)
 
 
 @pytest.fixture
@@ -76,7 +84,7 @@ async def test_task_of_a_lost_worker_is_charged_and_runs_again(api: Api, service
 
 
 async def test_task_fails_when_its_last_attempt_is_lost(api: Api, service: Service) -> None:
-    await service.worker()
+    await service.worker(worker_shutdown_seconds=0.5)
     task = await api.submit("test.sleep", payload={"seconds": 30}, max_retries=0)
     await service.until("SELECT status = 'running' FROM aftercommit.tasks")
     await lose(service)
@@ -87,16 +95,17 @@ async def test_task_fails_when_its_last_attempt_is_lost(api: Api, service: Servi
 
 
 async def test_handlers_own_max_retries_count_for_the_rescuer(api: Api, service: Service) -> None:
-    await service.worker()
+    await service.worker(worker_shutdown_seconds=0.5)
     task = await api.submit("test.once", payload={"seconds": 30})
     await service.until("SELECT status = 'running' FROM aftercommit.tasks")
     await lose(service)
     assert (await api.get(task["id"], wait=30))["error"]["type"] == "WorkerLost"
 
 
+@pytest.mark.usefixtures("strict")
 async def test_task_that_outlives_its_timeout_is_taken_away(api: Api, service: Service) -> None:
     await service.worker()
-    task = await api.submit("test.stubborn", max_retries=0, timeout_seconds=0.2)
+    task = await api.submit("test.stubborn", payload={"seconds": 4}, max_retries=0, timeout_seconds=0.2)
     failed = await api.get(task["id"], wait=30)
     assert (failed["status"], failed["error"]["type"]) == ("failed", "Overdue")
 
@@ -129,12 +138,13 @@ async def test_task_survives_a_database_that_takes_no_writes_for_longer_than_a_l
     assert [attempt["outcome"] for attempt in await api.attempts(task["id"])] == ["released", "succeeded"]
 
 
+@pytest.mark.usefixtures("strict")
 async def test_living_task_is_left_alone_when_its_worker_allows_more_time_than_maintenance(service: Service) -> None:
     await service.maintenance(task_timeout_seconds=0.2, max_retries=0)
     await service.relay()
     api = await service.api()
     await service.worker(task_timeout_seconds=60.0, worker_lease_seconds=60.0)
-    task = await api.submit("test.sleep", payload={"seconds": 3})
+    task = await api.submit("test.sleep", payload={"seconds": 2})
     done = await api.get(task["id"], wait=30)
     assert (done["status"], done["attempt"]) == ("succeeded", 1)
 
@@ -151,6 +161,7 @@ async def test_task_of_a_lost_worker_has_the_retries_that_its_worker_allows(serv
     assert (done["status"], done["attempt"]) == ("succeeded", 2)
 
 
+@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize(
     ("handlers", "timeout_seconds", "taken"),
     [

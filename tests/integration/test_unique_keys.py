@@ -15,7 +15,9 @@ from aftercommit.server.maintenance.unique_key_sweeper import UniqueKeySweeper
 from aftercommit.server.submission import unique_commit
 from tests.integration.service import Answer, Api, Service
 from tests.integration.unique import HOUR, REPLACE, claim, count, end, made, sent, submit
+from tests.long_runs import often
 
+ROUNDS = often(200, long=1_000)
 UNFINISHED = "SELECT id FROM aftercommit.tasks WHERE finished_at IS NULL"
 
 
@@ -89,7 +91,7 @@ async def test_key_has_one_holder_and_no_submit_is_lost_when_the_holder_ends_at_
     holder = await made(apis[0])
     fates: Counter[str] = Counter()
     async with connection:
-        for number in range(1_000):
+        for number in range(ROUNDS):
             assert len(await claim(connection, holder)) == 1
             unique = {"key": "k", "on_conflict": ("return_existing", "replace")[number // 2 % 2]}
             one, other, _ = await asyncio.gather(

@@ -107,12 +107,12 @@ async def test_context_reaches_a_sync_handler(api: Api, service: Service) -> Non
 
 async def test_timed_out_sync_handler_keeps_its_slot_until_its_thread_ends(api: Api, service: Service) -> None:
     await service.worker(worker_concurrency=1)
-    slow = await api.submit("test.block", payload={"seconds": 3}, timeout_seconds=1, max_retries=0)
+    slow = await api.submit("test.block", payload={"seconds": 2}, timeout_seconds=0.5, max_retries=0)
     failed = await api.get(slow["id"], wait=30)
     assert failed["error"]["type"] == "TimedOut"
     echo = await end(api, "echo")
     started = datetime.fromisoformat(echo["started_at"]) - datetime.fromisoformat(failed["started_at"])
-    assert started.total_seconds() > 2.8
+    assert started.total_seconds() > 1.8
 
 
 async def test_high_priority_starts_at_once_although_thousands_wait_below(api: Api, service: Service) -> None:
@@ -152,7 +152,7 @@ async def test_weights_share_the_slots_when_all_queues_have_work(api: Api, servi
 
 async def test_full_worker_hands_back_what_an_idle_one_can_run(api: Api, service: Service) -> None:
     """One worker's slots are all taken by long tasks; what it holds beyond them goes back within seconds."""
-    await service.worker(worker_concurrency=2, worker_hand_back_seconds=1.0)
+    await service.worker(worker_concurrency=2, worker_hand_back_seconds=1.0, worker_shutdown_seconds=0.5)
     await api.submit_batch([{"type": "test.sleep", "payload": {"seconds": 600}} for _ in range(2)])
     await service.until("SELECT count(*) = 2 FROM aftercommit.tasks WHERE status = 'running'")
     await api.submit_batch([{"type": "echo"} for _ in range(50)])
@@ -316,7 +316,7 @@ async def test_outcome_that_cannot_be_stored_becomes_a_failure_and_costs_the_oth
     )
     short: dict[str, Any] = {"type": "test.sleep", "priority": "high"}
     slow, good, refused, *_ = await api.submit_batch(
-        [short | {"payload": {"seconds": 6}}, short, short | {"tags": ["refused"]}, *[short] * 3 * LEAST_MESSAGES]
+        [short | {"payload": {"seconds": 4}}, short, short | {"tags": ["refused"]}, *[short] * 3 * LEAST_MESSAGES]
     )
     await service.worker()
     failed = await api.get(refused["id"], wait=30)

@@ -96,7 +96,7 @@ def test_page_names_only_settings_that_exist(page: Path) -> None:
     spans = re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`", page.read_text())
     # What Compose, Python, pytest and asyncpg read.
     others = composed() | {"PYTHONPATH", "PLANS_TASKS", "PGSSLMODE", "PGSSLROOTCERT"}
-    others |= {"TEST_POSTGRES_IMAGE", "TEST_RABBITMQ_IMAGE", "AFTERCOMMIT_IMAGE", "FRESH_IMAGE"}
+    others |= {"TEST_POSTGRES_IMAGE", "TEST_RABBITMQ_IMAGE", "AFTERCOMMIT_IMAGE", "FRESH_IMAGE", "LONG_TESTS"}
     assert not set(spans) - SETTINGS - others
 
 
