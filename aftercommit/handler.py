@@ -3,16 +3,21 @@
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, Final, NotRequired, get_args, get_type_hints
+from typing import Any, Concatenate, Final, Generic, NotRequired, Protocol, Unpack, get_args, get_type_hints, overload
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic.errors import PydanticSchemaGenerationError
-from typing_extensions import TypedDict  # pydantic reads typing's own only from Python 3.12 on
+from pydantic_core import PydanticSerializationError
 
+# pydantic reads typing's own TypedDict only from Python 3.12 on; typing's own type variables have no defaults.
+from typing_extensions import ParamSpec, TypedDict, TypeVar
+
+from aftercommit.configured_handler import ConfiguredHandler
 from aftercommit.context import Context
 from aftercommit.errors import InvalidPayload, Retry
 from aftercommit.recurring import NAME_PATTERN, Recurrence
 from aftercommit.retry_delays import Backoff, Delays
+from aftercommit.task_request import Submitter, TaskOptions, TaskRequest
 
 TYPE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,199}$"
 LONGEST_TIMEOUT_SECONDS: Final = 604_800
@@ -20,9 +25,15 @@ LONGEST_TIMEOUT_SECONDS: Final = 604_800
 
 Exceptions = tuple[type[BaseException], ...]
 
+P = ParamSpec("P", default=...)
+"""The parameters that make up the payload."""
 
-class Handler:
-    """A decorated function. It can still be called as before, in tests for instance.
+R = TypeVar("R", default=Any)
+T = TypeVar("T")
+
+
+class Handler(Generic[P, R]):
+    """A decorated function. It can still be called as before, in tests for instance; ``submit`` has a worker call it.
 
     ``timeout_seconds``, ``max_retries`` and ``retry``, its delays, are None where the settings decide; a task's own
     option wins over both.
@@ -52,9 +63,15 @@ class Handler:
         self.schedule = schedule
         self.is_async = inspect.iscoroutinefunction(function)
         self._context_parameter, self._payload = _read_signature(function, type)
+        self._positional = [
+            name
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and name != self._context_parameter
+        ]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        result: R = self.function(*args, **kwargs)
+        return result
 
     def __repr__(self) -> str:
         return f"<handler of {self.type}: {self.function.__module__}.{self.function.__qualname__}>"
@@ -77,11 +94,62 @@ class Handler:
         try:
             arguments: dict[str, Any] = dict(self._payload.validate_python(payload))
         except ValidationError as error:
-            flaws = "; ".join(_describe(flaw) for flaw in error.errors(include_url=False))
-            raise InvalidPayload(f"the payload does not fit {self.type}: {flaws}") from None
+            raise self._misfit(error) from None
         if self._context_parameter is not None:
             arguments[self._context_parameter] = context
         return arguments
+
+    def payload(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        """The payload, in JSON values, of which a worker makes these arguments; the context is none of them.
+
+        Raises InvalidPayload that names each field that does not fit, TypeError for too many positional arguments or
+        one that is given twice.
+        """
+        if len(args) > len(self._positional):
+            raise TypeError(f"{self.type} takes {len(self._positional)} arguments by position, {len(args)} were given")
+        by_position = dict(zip(self._positional, args, strict=False))
+        if twice := by_position.keys() & kwargs.keys():
+            raise TypeError(f"{self.type} was given {', '.join(sorted(twice))} twice")
+        try:
+            checked = self._payload.validate_python({**by_position, **kwargs})
+            written: dict[str, Any] = self._payload.dump_python(checked, mode="json", by_alias=True, round_trip=True)
+        except ValidationError as error:
+            raise self._misfit(error) from None
+        except PydanticSerializationError as error:
+            raise InvalidPayload(f"the payload of {self.type} cannot be written as JSON: {error}") from None
+        return written
+
+    def with_options(self, **options: Unpack[TaskOptions]) -> ConfiguredHandler[P]:
+        """This handler with the options of a submit."""
+        return ConfiguredHandler(self.type, self.payload, options)
+
+    def request(self, *args: P.args, **kwargs: P.kwargs) -> TaskRequest:
+        """The task that a call with these arguments is, to be submitted. Raises InvalidPayload."""
+        return self.with_options().request(*args, **kwargs)
+
+    def submit(self, client: Submitter[T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Submit a task that calls this handler with these arguments; what ``client`` answers. With an AsyncClient:
+        await it. Raises InvalidPayload before anything is sent."""
+        return self.with_options().submit(client, *args, **kwargs)
+
+    def _misfit(self, error: ValidationError) -> InvalidPayload:
+        flaws = "; ".join(_describe(flaw) for flaw in error.errors(include_url=False))
+        return InvalidPayload(f"the payload does not fit {self.type}: {flaws}")
+
+
+class _Anything:
+    """What a first parameter takes that has no annotation, or is annotated Any or object."""
+
+
+class _Decorator(Protocol):
+    """A first parameter ``context: Context`` is not part of the payload. Type checkers can leave out no other one."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[_Anything, ...], R], /) -> Handler[..., R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Handler[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Handler[P, R]: ...
 
 
 def task(
@@ -94,14 +162,15 @@ def task(
     retry_on: Exceptions | None = None,
     fail_on: Exceptions = (),
     schedule: Recurrence | None = None,
-) -> Callable[[Callable[..., Any]], Handler]:
+) -> _Decorator:
     """Make an async or a sync function the handler of ``type``.
 
     Its parameters are the payload's keys, checked with pydantic at the call; one annotated ``Context`` gets the
-    context instead. What it returns must be JSON and becomes the task's result. ``isolated`` runs each attempt in a
-    process of its own, which is killed when it does not end at its timeout: for code that may crash, hang or eat
-    memory, at the price of some tens of milliseconds. ``schedule``, a ``Cron`` or an ``Every``, has the task submitted
-    again and again; a worker that has the handler declares it when it starts.
+    context instead, and should be the first one, so that type checkers can check submits. What it returns must be JSON
+    and becomes the task's result. ``isolated`` runs each attempt in a process of its own, which is killed when it does
+    not end at its timeout: for code that may crash, hang or eat memory, at the price of some tens of milliseconds.
+    ``schedule``, a ``Cron`` or an ``Every``, has the task submitted again and again; a worker that has the handler
+    declares it when it starts.
 
     ``retry`` says how long retries wait. An exception of ``fail_on`` fails the task at once; with ``retry_on`` every
     exception does that is in neither it nor a Retry. A timeout is a TimeoutError.
@@ -124,7 +193,7 @@ def task(
     if schedule is not None and schedule.name is None and not re.fullmatch(NAME_PATTERN, type):
         raise ValueError(f"the schedule of {type} cannot be named like it: give it a name=")
 
-    def decorate(function: Callable[..., Any]) -> Handler:
+    def decorate(function: Callable[..., Any]) -> Any:
         return Handler(
             function,
             type=type,

@@ -9,12 +9,14 @@ from aftercommit.devstack.ports import free_port
 class TcpProxy:
     """Forwards its port to a server once it was started; ``stop`` cuts every connection and listens no more.
 
-    After ``silence`` it accepts connections and forwards nothing, until ``speak``.
+    After ``silence`` it accepts connections and forwards nothing, until ``speak``. What it forwards comes
+    ``delay_seconds`` later.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self.port = free_port()
+        self.delay_seconds = 0.0
         self._server: asyncio.Server | None = None
         self._cut = False
         self._writers: set[asyncio.StreamWriter] = set()
@@ -70,6 +72,7 @@ class TcpProxy:
         with suppress(OSError):
             while data := await reader.read(65_536):
                 await self._speaking.wait()
+                await asyncio.sleep(self.delay_seconds)
                 writer.write(data)
                 await writer.drain()
         writer.close()

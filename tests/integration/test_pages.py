@@ -177,6 +177,28 @@ async def test_schedules_of_the_page_about_them_are_made_and_run(service: Servic
     assert done["result"] == f"sent to the boss for {done['schedule']['tick'][:10]}, 0 missed before"
 
 
+async def test_examples_of_the_page_about_the_client_work(
+    service: Service, write_module: WriteModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler, *examples = blocks("documents/how-to/call-from-python.md", "python")
+    api = await started(service, write_module("mail", handler))
+    names: dict[str, Any] = {}
+    for code in examples:
+        await asyncio.to_thread(exec, code.replace(API_OF_THE_PAGES, api.url), names)
+    names["client"].close()
+    told = capsys.readouterr().out
+    for line in (
+        "{'sent_to': 'ada@example.com'}",
+        "scheduled 20",
+        "succeeded\n",
+        "2500 {'succeeded'}",
+        "[('#/queue', ",
+        "the payload does not fit email.send: copies: ",
+        "is held by task ",
+    ):
+        assert line in told, told
+
+
 def test_tests_of_the_page_about_testing_pass(tmp_path: Path) -> None:
     shop, tests, *_ = blocks("documents/how-to/test-handlers.md", "python")
     (tmp_path / "shop.py").write_text(shop)

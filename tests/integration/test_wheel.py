@@ -12,7 +12,7 @@ from aftercommit.core.settings import Settings
 from aftercommit.db.schema_version import HEAD
 from aftercommit.devstack.binaries import find_postgres, find_rabbitmq
 from aftercommit.devstack.servers import Servers
-from tests.integration.conftest import connect_admin
+from tests.integration.conftest import ROOT, connect_admin
 from tests.integration.service import Service
 from tests.integration.wheel import Environment, Running, build, call, environment_of
 
@@ -66,6 +66,10 @@ def test_wheel_has_one_package_with_its_migrations(wheel: Path) -> None:
 def test_base_install_is_light_and_tells_what_is_missing(wheel: Path, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "venv", wheel)
     assert not environment.packages() & {"fastapi", "alembic", "asyncpg", "aio-pika", "sqlalchemy", "aiohttp"}
+    page = (ROOT / "documents/reference/python.md").read_text()
+    rows = re.findall(r"^\| (`.+`) \| .+ \|$", page[: page.index("## `task`")], re.MULTILINE)
+    assert environment.packages() == {"aftercommit", *(name for row in rows for name in re.findall(r"`([\w-]+)`", row))}
+    environment.run("python", "-c", "from aftercommit import Client; Client('http://127.0.0.1:8000').close()")
     handler = "from aftercommit import Context, Fail, Retry, task\n@task('a')\ndef a(n: int): return n\nprint(a(n=3))"
     assert environment.run("python", "-c", handler) == "3\n"
     assert re.fullmatch(r"aftercommit \d+\.\d+\.\d+\n", environment.run("aftercommit", "--version"))

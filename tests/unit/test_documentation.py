@@ -1,5 +1,6 @@
 """The documents agree with the code: settings, links, endpoints, error codes, log events, commands, words."""
 
+import inspect
 import os
 import re
 import sys
@@ -10,11 +11,13 @@ from typing import Final
 
 import pytest
 
+from aftercommit import Client, client
 from aftercommit.cli.main import COMMANDS, make_parser
 from aftercommit.core import errors
 from aftercommit.core.settings import Settings
 from aftercommit.db.models import metadata
 from aftercommit.server.api.app import create_app
+from aftercommit.task_request import OPTIONS
 from tests.faults.scenarios import SCENARIOS
 
 ROOT: Final = Path(__file__).parents[2]
@@ -96,6 +99,7 @@ def test_page_names_only_settings_that_exist(page: Path) -> None:
     spans = re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`", page.read_text())
     # What Compose, Python, pytest and asyncpg read.
     others = composed() | {"PYTHONPATH", "PLANS_TASKS", "PGSSLMODE", "PGSSLROOTCERT"}
+    others |= {"AFTERCOMMIT_URL", "AFTERCOMMIT_API_KEY"}  # the client reads them
     others |= {"TEST_POSTGRES_IMAGE", "TEST_RABBITMQ_IMAGE", "AFTERCOMMIT_IMAGE", "FRESH_IMAGE", "LONG_TESTS"}
     assert not set(spans) - SETTINGS - others
 
@@ -197,6 +201,23 @@ def test_http_page_has_every_endpoint_and_error_code() -> None:
     for kind in kinds:
         if kind not in (errors.BrokerUnavailable, errors.MalformedMessage):  # neither leaves the API as an error
             assert f"`{kind.code}`" in page
+
+
+def test_client_page_has_every_method_with_its_parameters() -> None:
+    page = read("documents/reference/client.md")
+    for name, method in vars(Client).items():
+        if not name.startswith("_"):
+            parameters = list(inspect.signature(method).parameters.values())[1:]
+            plain = inspect.Signature([each.replace(annotation=inspect.Parameter.empty) for each in parameters])
+            assert f"`{name}{plain}`" in page
+
+
+def test_client_page_has_every_name_that_the_client_exports_and_every_option() -> None:
+    page = read("documents/reference/client.md")
+    for name in [*client.__all__, *OPTIONS]:
+        assert f"`{name}`" in page or f"`{name}(" in page, name
+    for code, kind in client.errors.BY_CODE.items():
+        assert f"| `{kind.__name__}` | `{code}`" in page
 
 
 def test_log_page_has_every_event() -> None:

@@ -1,0 +1,161 @@
+"""The client for asyncio. What it can ask is in the modules of calls; it only sends."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+from tenacity import AsyncRetrying
+
+from aftercommit.client import schedule_calls, service_calls, task_calls
+from aftercommit.client.batches import Batcher
+from aftercommit.client.call import Call, Page
+from aftercommit.client.endpoint import described
+from aftercommit.client.results import SubmittedTask, Task
+from aftercommit.client.target import Target
+from aftercommit.client.task_calls import TaskId
+from aftercommit.client.tries import Tries
+from aftercommit.client.waiting import Waiting, result_of
+from aftercommit.task_request import TaskRequest
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def sends(build: Callable[P, Call[T]]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    """A method that sends the call that ``build`` makes of its arguments."""
+
+    async def method(client: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await client._send(build(*args, **kwargs))
+
+    return described(method, build)
+
+
+def lists(build: Callable[P, Call[Page[T]]]) -> Callable[Concatenate["AsyncClient", P], AsyncIterator[T]]:
+    """A method that asks for the pages from the one that ``build`` makes the call for."""
+
+    def method(client: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        return client._pages(build(*args, **kwargs))
+
+    return described(method, build)
+
+
+async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+class AsyncClient:
+    """A ``Client`` whose methods are awaited, or iterated over with ``async for``; see there. One serves a whole event
+    loop."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        try_timeout: float = 10.0,
+        http_client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._target = Target.read(url, api_key=api_key, timeout=timeout, try_timeout=try_timeout)
+        self._owns_http = http_client is None
+        self._http = httpx.AsyncClient() if http_client is None else http_client
+
+    submit = sends(task_calls.submit)
+    submit_batch = sends(task_calls.submit_batch)
+    get_task = sends(task_calls.get_task)
+    list_tasks = lists(task_calls.list_tasks)
+    list_attempts = sends(task_calls.list_attempts)
+    cancel_task = sends(task_calls.cancel_task)
+    reschedule_task = sends(task_calls.reschedule_task)
+    run_task_now = sends(task_calls.run_task_now)
+    retry_task = sends(task_calls.retry_task)
+    complete_task = sends(task_calls.complete_task)
+    fail_task = sends(task_calls.fail_task)
+
+    create_schedule = sends(schedule_calls.create_schedule)
+    replace_schedule = sends(schedule_calls.replace_schedule)
+    get_schedule = sends(schedule_calls.get_schedule)
+    list_schedules = lists(schedule_calls.list_schedules)
+    list_schedule_runs = lists(schedule_calls.list_schedule_runs)
+    pause_schedule = sends(schedule_calls.pause_schedule)
+    resume_schedule = sends(schedule_calls.resume_schedule)
+    trigger_schedule = sends(schedule_calls.trigger_schedule)
+    backfill_schedule = sends(schedule_calls.backfill_schedule)
+    delete_schedule = sends(schedule_calls.delete_schedule)
+
+    list_queues = sends(service_calls.list_queues)
+    get_outbox = sends(service_calls.get_outbox)
+    list_parked_rows = lists(service_calls.list_parked_rows)
+    requeue = sends(service_calls.requeue)
+    check_health = sends(service_calls.check_health)
+    get_readiness = sends(service_calls.get_readiness)
+
+    async def submit_many(
+        self,
+        tasks: Iterable[TaskRequest] | AsyncIterable[TaskRequest],
+        *,
+        batch_size: int = 1_000,
+        idempotency_key: str | None = None,
+    ) -> AsyncIterator[SubmittedTask]:
+        """As ``Client.submit_many``; ``tasks`` may be an asynchronous iterable, too."""
+        batcher = Batcher(batch_size=batch_size, idempotency_key=idempotency_key)
+        async for task in each(tasks):
+            if (full := batcher.add(task)) is not None:
+                for submitted in await self._send(full):
+                    yield submitted
+        if (rest := batcher.rest()) is not None:
+            for submitted in await self._send(rest):
+                yield submitted
+
+    async def wait(self, task: TaskId, *, timeout: float | None = None) -> Task:
+        """As ``Client.wait``."""
+        waiting = Waiting(timeout)
+        while not waiting.is_over(found := await self._send(waiting.call(task))):
+            pass
+        return found
+
+    async def wait_all(self, tasks: Iterable[TaskId], *, timeout: float | None = None) -> AsyncIterator[Task]:
+        """As ``Client.wait_all``."""
+        waiting = Waiting(timeout)
+        for task in tasks:
+            yield await self.wait(task, timeout=waiting.seconds_left)
+
+    async def result(self, task: TaskId, *, timeout: float | None = None) -> Any:
+        """As ``Client.result``."""
+        return result_of(await self.wait(task, timeout=timeout))
+
+    async def _send(self, call: Call[T]) -> T:
+        tries = self._target.tries(call)
+        with tries.told():
+            result: T = await AsyncRetrying(**tries.options)(self._try, call, tries)
+        return result
+
+    async def _try(self, call: Call[T], tries: Tries) -> T:
+        return call.result(await self._http.request(**self._target.request(call, tries)))
+
+    async def _pages(self, call: Call[Page[T]]) -> AsyncIterator[T]:
+        following: Call[Page[T]] | None = call
+        while following is not None:
+            page = await self._send(following)
+            for item in page.items:
+                yield item
+            following = page.following
+
+    async def aclose(self) -> None:
+        """Close the connections. Calls after that raise RuntimeError."""
+        if self._owns_http:
+            await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
