@@ -248,6 +248,23 @@ schedule_runs: Final = Table(
     comment="the account of ticks",
 )
 
+# For the functions that submit in SQL (migration 0009): processes know their queues from their settings.
+queues: Final = Table(
+    "queues",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("position", Integer, comment="in QUEUES, the default first; null: it stands there no more"),
+    comment="every queue that QUEUES ever named",
+)
+
+shared_settings: Final = Table(
+    "shared_settings",
+    metadata,
+    Column("id", Boolean, primary_key=True, server_default="true"),
+    Column("max_payload_bytes", Integer, nullable=False, server_default="262144", comment="API_MAX_PAYLOAD_BYTES"),
+    comment="one row: what callers in SQL must know of the API's settings",
+)
+
 workers: Final = Table(
     "workers",
     metadata,

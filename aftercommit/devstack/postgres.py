@@ -192,6 +192,8 @@ class PostgresServer:
         if not self._fsync:
             # Commits stay synchronous: what was acknowledged must outlive kill().
             settings |= {"fsync": "off", "full_page_writes": "off"}
+            # Callers may submit in transactions that are prepared.
+            settings |= {"max_prepared_transactions": "10"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(

@@ -171,6 +171,7 @@ class PostgresContainer(ContainerServer):
 
     def _make(self) -> DockerContainer:
         settings = {"max_connections": "200", "shared_buffers": "256MB", "fsync": "off", "full_page_writes": "off"}
+        settings |= {"max_prepared_transactions": "10"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return (
             DockerContainer(self._image)

@@ -24,6 +24,7 @@ from aftercommit.core.states import Event, Status
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.core.uniqueness import HeldWhile, OnConflict, Scope, Uniqueness
 from aftercommit.db import (
+    announcements,
     broker_loss,
     cancels,
     claims,
@@ -264,6 +265,11 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         lambda fetch: schedule_runs.prune(fetch, retention_seconds=23_400, limit=100),
         {"schedule_runs_by_age", "schedule_runs_pkey"},
     ),
+    "announcements.queues": (lambda fetch: announcements.queues(fetch, ["tasks"]), {"queues_pkey"}),
+    "announcements.max_payload_bytes": (
+        lambda fetch: announcements.max_payload_bytes(fetch, 1_000),
+        {"shared_settings_pkey"},
+    ),
     "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),
     "idempotency.prune": (lambda fetch: idempotency.prune(fetch, limit=10), {"idempotency_keys_by_age"}),
     "unique_keys.find": (lambda fetch: unique_keys.find(fetch, KEYS), {"unique_keys_pkey", "tasks_pkey"}),
@@ -400,7 +406,7 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
 """Statements that are sent through a ``DatabaseConnection``."""
 
 PRIMARY_KEYS = {"tasks_pkey", "attempts_pkey", "outbox_rows_pkey", "idempotency_keys_pkey", "unique_keys_pkey"}
-SMALL = {"broker_marker", "claims", "workers", "queue_statistics"}
+SMALL = {"broker_marker", "claims", "workers", "queue_statistics", "queues"}
 
 
 class Caught(Exception):

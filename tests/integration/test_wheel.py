@@ -60,6 +60,7 @@ def test_wheel_has_one_package_with_its_migrations(wheel: Path) -> None:
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"aftercommit"}
     assert "aftercommit/_migrations/env.py" in names
     assert any(name.startswith(f"aftercommit/_migrations/versions/{HEAD}") for name in names)
+    assert "aftercommit/_migrations/functions/0009/submit_task.sql" in names
     assert "aftercommit/py.typed" in names
 
 

@@ -16,7 +16,9 @@ from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.inspection import Inspector
 from aftercommit.broker.management import Management
 from aftercommit.core.settings import Settings
+from aftercommit.db import announcements
 from aftercommit.db.database import Database, DatabaseConnection
+from aftercommit.runtime.announce import announce
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.api import (
     health_routes,
@@ -108,6 +110,7 @@ async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[D
     async with asyncio.TaskGroup() as group:
         for service in (notifier, waiters, readiness, outage_log):
             group.create_task(service.run(stopping))
+        group.create_task(announce("announce_settings", partial(_announce, settings, database), stopping=stopping))
         try:
             async with submission(settings, database=database, connect=connect, notifier=notifier) as submitter:
                 yield Dependencies(
@@ -125,6 +128,12 @@ async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[D
             stopping.set()
     await connection.close()
     await database.close()
+
+
+async def _announce(settings: Settings, database: Database) -> None:
+    """For callers in SQL, whose submits have the same limits."""
+    await announcements.queues(database.fetch, settings.queues)
+    await announcements.max_payload_bytes(database.fetch, settings.api_max_payload_bytes)
 
 
 def _management(settings: Settings) -> Management | None:

@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.inspection import Inspector
 from aftercommit.broker.marker import Marker
 from aftercommit.core.settings import Settings
+from aftercommit.db import announcements
 from aftercommit.db.database import FRESH_PLANS, Database, DatabaseConnection
 from aftercommit.db.notifications import DUE_CHANNEL
 from aftercommit.db.retention import Kind
+from aftercommit.runtime.announce import announce
 from aftercommit.runtime.listener import listen
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import poll
@@ -46,6 +49,11 @@ async def maintain(settings: Settings, stopping: asyncio.Event) -> None:
     services = _services(settings, database=database, notifier=notifier, broker=broker, deletions=deletions)
     async with deletions, asyncio.TaskGroup() as group:
         group.create_task(notifier.run(stopping))
+        group.create_task(
+            announce(
+                "announce_queues", partial(announcements.queues, database.fetch, settings.queues), stopping=stopping
+            )
+        )
         group.create_task(listen(calls, DUE_CHANNEL, scheduler.wake, ticker.wake, stopping=stopping))
         group.create_task(poll("schedule", scheduler.run_once, stopping=stopping, wake=scheduler.wake))
         group.create_task(poll("sweep_schedule", scheduler.sweep, stopping=stopping))
