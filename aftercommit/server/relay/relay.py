@@ -22,6 +22,7 @@ from aftercommit.db.outbox import OutboxRow
 from aftercommit.server.relay.adoption import AT_ONCE, Adoption
 from aftercommit.server.relay.backoff import Backoffs
 from aftercommit.server.relay.grouping import pack
+from aftercommit.server.relay.poll_pace import PollPace
 from aftercommit.server.relay.read_cursors import ReadCursors
 from aftercommit.server.relay.settlement import Settlement
 from aftercommit.server.relay.straggler_sweep import move_stragglers, rest_seconds
@@ -66,11 +67,15 @@ class Relay:
         self._batch_size = batch_size
         self._max_attempts = max_attempts
         self._poll_seconds = poll_seconds
+        self._pace = PollPace(longest_seconds=poll_seconds)
         self._cursors = ReadCursors()
         self._backoffs = Backoffs()
         self._durations = TaskDurations(most_tasks_per_message=tasks_per_message)
         self.wake = asyncio.Event()
         """Set when there may be rows to relay."""
+
+        self.announced = asyncio.Event()
+        """Set, besides, when those who committed rows say so."""
 
         self.totals: Counter[str] = Counter()
         """Tasks by fate since the start, and ``adopted_rows``."""
@@ -83,6 +88,8 @@ class Relay:
 
         Raises BrokerUnavailable or DatabaseUnavailable; nothing that was not confirmed is then forgotten.
         """
+        announced = self.announced.is_set()
+        self.announced.clear()
         await self._publisher.prepare()
         await self._durations.refresh(self._connection.fetch)
         now = asyncio.get_running_loop().time()
@@ -95,12 +102,15 @@ class Relay:
             settlement = await self._publish(rows)
             await self._settle(fetch, rows, settlement)
         self._advance(settlement, now)
+        if settlement.done() and not announced:
+            self._pace.found(now=now)
         if unanswered := settlement.tasks(Fate.UNKNOWN):
             raise BrokerUnavailable(f"RabbitMQ did not confirm {unanswered} tasks in time. They stay in the outbox.")
         if self._was_full(rows) or adopted:
             return 0
         # A NOTIFY wakes the relay earlier. Without one it is to notice a broker that lost everything.
-        return min(self._poll_seconds, self._backoffs.seconds_until_next(now=now) or self._poll_seconds)
+        wait = self._pace.seconds_until_next(now=now)
+        return min(wait, self._backoffs.seconds_until_next(now=now) or wait)
 
     async def _lock_batch(self, fetch: Fetch, now: float) -> Sequence[OutboxRow]:
         """From every destination but those that are backed off or cannot be used."""

@@ -45,7 +45,7 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
 
     async with connection, sweep_connection, asyncio.TaskGroup() as group:
         sweeping = group.create_task(poll("straggler_sweep", role.sweep, stopping=stopping))
-        group.create_task(listen(calls, OUTBOX_CHANNEL, role.wake, stopping=stopping))
+        group.create_task(listen(calls, OUTBOX_CHANNEL, role.wake, role.announced, stopping=stopping))
         group.create_task(summarise(tell, role.totals, seconds=settings.log_summary_seconds, stopping=stopping))
         await poll("relay", role.tick, stopping=stopping, wake=role.wake)
         sweeping.cancel()  # a sweep may take long, and leaves nothing half done
