@@ -1,7 +1,8 @@
 -- Tasks and their outbox rows, in one statement; as ``db/submit.py`` writes them. Those with a status are left out.
--- What is to be sent at once belongs to the relays.
+-- What is to be sent at once belongs to the relays. In plpgsql, which keeps its plan.
 CREATE FUNCTION aftercommit.insert_tasks(made aftercommit.tasks[], moment timestamptz) RETURNS void
-LANGUAGE sql AS $$
+LANGUAGE plpgsql AS $$
+BEGIN
     WITH task AS (
         INSERT INTO aftercommit.tasks (
             id, type, queue, priority, max_retries, timeout_seconds, tags, payload, status, dispatch, enqueued, due_at,
@@ -18,5 +19,6 @@ LANGUAGE sql AS $$
         SELECT id, dispatch, queue || '.' || priority AS work_queue, (row_number() OVER () - 1) / 1000 AS part
         FROM task WHERE dispatch > 0
     ) AS sent
-    GROUP BY work_queue, part
+    GROUP BY work_queue, part;
+END
 $$
