@@ -4,6 +4,7 @@ from typing import Final
 
 from bench.scenario import Scenario
 from bench.scenarios import (
+    caller_transaction,
     drain,
     full_path,
     growth,
@@ -34,6 +35,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         relay.SCENARIO,
         share.SCENARIO,
         submit.SCENARIO,
+        caller_transaction.SCENARIO,
         idle.SCENARIO,
         imports.SCENARIO,
         growth.SCENARIO,
