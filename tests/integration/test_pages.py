@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
+from tests.integration.callers import calling, django_database, dsn_of, know
 from tests.integration.service import Api, Service
 
 ROOT: Final = Path(__file__).parents[2]
@@ -163,6 +168,56 @@ async def test_exactly_once_example_books_once_although_the_attempt_is_repeated(
     task = await api.submit("payment.book", payload={"account": 1, "amount": 20})
     assert (await api.get(task["id"], wait=SECONDS))["result"] == {"balance": 120}
     assert (await service.query("SELECT balance FROM shop.accounts"))[0][0] == 120
+
+
+CONFIGURE_DJANGO: Final = """
+import json, os
+from django.conf import settings
+settings.configure(DATABASES={"default": json.loads(os.environ["DATABASE"])})
+"""
+
+
+async def test_each_way_of_the_page_about_your_own_transaction_submits(service: Service) -> None:
+    page = "documents/how-to/your-transaction.md"
+    on_psycopg, on_asyncpg, on_sqlalchemy, on_django, savepoint = blocks(page, "python")
+    await know(service)
+    async with calling(service) as connection:
+        await connection.execute("CREATE TABLE public.orders (id bigint PRIMARY KEY)")
+        for statements in blocks(page, "sql"):
+            await connection.execute(statements)
+        await run_python(on_asyncpg)["place_order"](connection, 1)
+    dsn = dsn_of(service.settings)
+    await asyncio.to_thread(run_python(on_psycopg)["place_order"], dsn, 2)
+    engine = create_engine(dsn_of(service.settings, drivername="postgresql+psycopg"), poolclass=NullPool)
+    with Session(engine) as session:
+        run_python(on_sqlalchemy)["place_order"](session, 3)
+    await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", f"{CONFIGURE_DJANGO}{on_django}\nplace_order(4)"],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE": json.dumps(django_database(service.settings))},
+        check=True,
+        timeout=60,
+    )
+    with psycopg.connect(dsn) as sync_connection:
+        submit_if_free = run_python(savepoint)["submit_if_free"]
+        assert [submit_if_free(sync_connection, 17) for _ in range(2)] == [True, False]
+    rows = await service.query("SELECT type, payload ->> 'order' FROM aftercommit.tasks ORDER BY id")
+    confirmed = [("order.confirm", order) for order in "1234"]
+    assert [tuple(row) for row in rows] == [
+        ("order.confirm", "17"),
+        ("order.confirm", "17"),
+        ("order.ship", "17"),
+        *confirmed,
+        ("order.sync", None),
+    ]
+    assert (await service.query("SELECT count(*) FROM public.orders"))[0][0] == 5
+
+
+def run_python(code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return names
 
 
 async def test_schedules_of_the_page_about_them_are_made_and_run(service: Service, write_module: WriteModule) -> None:
