@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_e
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from aftercommit import sql
+from aftercommit import Delays, sql
 from aftercommit.core.settings import Settings
 from aftercommit.sql import TaskRequest
 from tests.integration.callers import ORDERS, calling, counts, django_database, dsn_of, know
@@ -214,7 +214,7 @@ async def test_every_option_is_passed_on(service: Service) -> None:
         "max_retries": 5,
         "timeout_seconds": 1.5,
         "tags": ("a", "b"),
-        "retry": {"delays_seconds": [5, 30]},
+        "retry": Delays(5, 30),
         "result_ttl_seconds": 60,
         "run_at": datetime(2031, 1, 1, tzinfo=UTC),
         "expires_at": datetime(2032, 1, 1, 0, 0, 0, 5, tzinfo=UTC),
