@@ -320,6 +320,46 @@ async def test_call_that_was_accepted_once_is_answered_although_its_deadline_has
     assert await caller.fetchval(statement, deadline) == first
 
 
+# --- Isolation
+
+ISOLATIONS = ("read_committed", "repeatable_read", "serializable")
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_plain_tasks_of_many_transactions_are_submitted_under_every_isolation(
+    service: Service, isolation: Any
+) -> None:
+    await know(service)
+
+    async def call() -> None:
+        async with calling(service) as connection:
+            for _ in range(20):
+                async with connection.transaction(isolation=isolation):
+                    await connection.fetchval(ECHO)
+
+    await asyncio.gather(*(call() for _ in range(4)))
+    assert await counts(service) == (80, 80, 0, 0)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_key_that_another_transaction_took_after_the_snapshot_makes_no_second_task(
+    service: Service, caller: asyncpg.Connection, isolation: Any
+) -> None:
+    statement = "SELECT aftercommit.submit_task('echo', idempotency_key => 'k')"
+    transaction = caller.transaction(isolation=isolation)
+    await transaction.start()
+    await caller.fetchval("SELECT count(*) FROM pg_class")
+    async with calling(service) as other:
+        first = await other.fetchval(statement)
+    if isolation == "read_committed":
+        assert await caller.fetchval(statement) == first
+    else:
+        with pytest.raises(asyncpg.SerializationError):
+            await caller.fetchval(statement)
+    await transaction.rollback()
+    assert await counts(service) == (1, 1, 1, 0)
+
+
 # --- What the functions know of the settings
 
 
