@@ -41,6 +41,7 @@ def servers() -> Iterator[Servers]:
         "roles-with-different-settings",
         "cancels-while-workers-die",
         "deadlines-while-processes-die",
+        "callers-transactions",
         "storm",
     ],
 )

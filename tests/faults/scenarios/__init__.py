@@ -2,6 +2,7 @@
 
 from tests.faults.scenarios import (
     of_broker,
+    of_callers,
     of_cancels,
     of_database,
     of_features,
@@ -17,6 +18,7 @@ __all__ = [
     "SCENARIOS",
     "Scenario",
     "of_broker",
+    "of_callers",
     "of_cancels",
     "of_database",
     "of_features",
