@@ -118,7 +118,8 @@ async def test_retry_that_a_restart_took_runs_when_it_is_due(service: Service, s
     task = await api.submit("test.fail_until", payload={"attempt": 2})
     await service.until("SELECT EXISTS (SELECT FROM aftercommit.tasks WHERE status = 'retrying')")
     await wait_until_sent(service)
-    await asyncio.to_thread(servers.rabbitmq.restart)
+    await asyncio.to_thread(servers.rabbitmq.kill)
+    await asyncio.to_thread(servers.rabbitmq.start)
     await service.until("SELECT EXISTS (SELECT FROM aftercommit.tasks WHERE NOT enqueued)")
     nearer = "UPDATE aftercommit.tasks SET due_at = now() + interval '1 second' WHERE NOT enqueued RETURNING due_at"
     (due,) = await service.query(
@@ -165,7 +166,7 @@ async def test_what_was_sent_out_while_the_broker_was_away_is_not_sent_again(
     await settle(detector)
     lost, later = ids(2)
     await add_tasks(service, [lost], Status.QUEUED)
-    await asyncio.to_thread(servers.rabbitmq.stop)
+    await asyncio.to_thread(servers.rabbitmq.kill)
     assert await detector.run_once() == INTERVAL_SECONDS
     # As the relay leaves it, which was back before the detector.
     await add_tasks(service, [later], Status.QUEUED)

@@ -6,12 +6,13 @@ import pytest
 from sqlalchemy import text
 
 from aftercommit.devstack.servers import Servers
+from aftercommit.server.relay import read_cursors
 from aftercommit.server.relay.backoff import Backoffs
-from aftercommit.server.relay.read_cursors import LAG_SECONDS
 from tests.integration.service import Api, Service
 from tests.long_runs import often
 
 BATCHES = often(2, long=8)
+LAG_SECONDS = 0.5
 LATE = {"id": "0199a3c5-7e4b-7c11-9a55-0d9f4c5be7aa"}
 ADD = text(
     "INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches)"
@@ -78,6 +79,13 @@ async def test_row_for_a_queue_that_does_not_exist_is_parked_and_can_be_requeued
     await service.until("SELECT count(*) = 0 FROM aftercommit.outbox_rows")
 
 
+@pytest.fixture
+def short_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cursors follow what was published by LAG_SECONDS."""
+    monkeypatch.setattr(read_cursors, "LAG_SECONDS", LAG_SECONDS)
+
+
+@pytest.mark.usefixtures("short_lag")
 async def test_row_whose_transaction_took_long_is_found_although_later_ones_were_relayed(service: Service) -> None:
     api = await service.api()
     await service.relay()
@@ -90,6 +98,7 @@ async def test_row_whose_transaction_took_long_is_found_although_later_ones_were
     await service.until("SELECT NOT EXISTS (SELECT FROM aftercommit.outbox_rows)")
 
 
+@pytest.mark.usefixtures("short_lag")
 async def test_rows_are_relayed_although_ids_went_back(service: Service) -> None:
     """As after the loss of a primary whose standby lagged behind."""
     api = await service.api()

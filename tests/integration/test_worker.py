@@ -12,6 +12,7 @@ from aftercommit.core.queues import Priority, WorkQueue
 from aftercommit.db import claims
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.server.relay.grouping import LEAST_MESSAGES
+from aftercommit.worker import slots
 from tests.integration.service import Api, Service
 
 HIGH, MEDIUM, LOW = (WorkQueue("tasks", priority) for priority in Priority)
@@ -188,9 +189,10 @@ async def test_stopping_worker_lets_tasks_finish_and_releases_the_rest_uncharged
 
 
 async def test_handler_that_cleans_up_for_longer_than_a_second_at_shutdown_is_not_charged(
-    api: Api, service: Service
+    api: Api, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = await service.worker(worker_shutdown_seconds=15.0)
+    monkeypatch.setattr(slots, "CLEANUP_PART", 0.9)
+    worker = await service.worker(worker_shutdown_seconds=5.0)
     await api.submit("test.clean_up", payload={"seconds": 2}, max_retries=0)
     await service.until("SELECT status = 'running' FROM aftercommit.tasks")
     await worker.stop()
