@@ -36,7 +36,16 @@ TRY_AGAIN_SECONDS: Final = 0.2
 PAUSE_SECONDS: Final = 0.02
 """Between two transactions of one caller."""
 
-OUTAGES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, DBAPIError)
+# A server that is killed in the middle of an answer is an InternalClientError to asyncpg.
+OUTAGES: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    psycopg.Error,
+    DBAPIError,
+)
 
 
 def options(rng: random.Random) -> sql.TaskOptions:

@@ -41,7 +41,6 @@ def servers() -> Iterator[Servers]:
         "roles-with-different-settings",
         "cancels-while-workers-die",
         "deadlines-while-processes-die",
-        "callers-transactions",
         "storm",
     ],
 )
