@@ -126,10 +126,10 @@ def _retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
     if header.isdecimal():
         return float(header)
     try:
-        moment = parsedate_to_datetime(header)
-    except ValueError:
+        moment = parsedate_to_datetime(header).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return max((moment.astimezone(UTC) - now).total_seconds(), 0.0)
+    return max((moment - now).total_seconds(), 0.0)
 
 
 def _quoted(answer: httpx.Response) -> str:

@@ -258,7 +258,16 @@ def test_answer_that_is_none_of_the_api_is_quoted() -> None:
     assert "Welcome" in unexpected.detail
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("soon", None), ("-1", None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("soon", None),
+        ("-1", None),
+        ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", None),
+    ],
+)
 def test_retry_after_is_read_in_seconds(header: str, seconds: float | None) -> None:
     assert refusal(answer(503, problem("overloaded"), **{"Retry-After": header})).retry_after_seconds == seconds
 
