@@ -125,6 +125,8 @@ class RabbitServer:
             if (pid := self.pid) is not None:
                 processes.send(pid, signal.SIGKILL)
                 processes.wait_until(lambda: not self.running, 10)
+                if self._node is not None:
+                    self._node.wait(10)  # until its last thread has ended it holds its ports, and the next start others
 
     def wipe(self) -> None:
         """Removes all that a stopped node knew: queues, messages, vhosts."""
