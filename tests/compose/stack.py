@@ -97,11 +97,11 @@ class Stack:
         return [task["id"] for task in self.call("POST", "/v1/tasks/batch", wanted)["tasks"]]
 
     def tasks(self, tag: str) -> dict[str, dict[str, Any]]:
-        """All tasks with ``tag``, by id."""
+        """All tasks with ``tag`` and their results, by id."""
         found: dict[str, dict[str, Any]] = {}
         cursor = ""
         while True:
-            page = self.call("GET", f"/v1/tasks?tag={tag}&limit={PAGE}{cursor}")
+            page = self.call("GET", f"/v1/tasks?tag={tag}&include=result&limit={PAGE}{cursor}")
             found |= {task["id"]: task for task in page["tasks"]}
             if page["next_cursor"] is None:
                 return found
