@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, Final, Generic, NotRequired, Protocol, Unpack, get_args, get_type_hints, overload
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from pydantic.errors import PydanticSchemaGenerationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from pydantic_core import PydanticSerializationError
 
 # pydantic reads typing's own TypedDict only from Python 3.12 on; typing's own type variables have no defaults.
@@ -75,6 +75,20 @@ class Handler(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<handler of {self.type}: {self.function.__module__}.{self.function.__qualname__}>"
+
+    @property
+    def description(self) -> str | None:
+        """The first paragraph of the function's docstring."""
+        text = inspect.getdoc(self.function)
+        return text.split("\n\n")[0] if text else None
+
+    @property
+    def payload_schema(self) -> dict[str, Any] | None:
+        """The JSON schema (2020-12) of the payload; None where JSON schema has no words for it."""
+        try:
+            return self._payload.json_schema()
+        except PydanticInvalidForJsonSchema:
+            return None
 
     @property
     def takes_context(self) -> bool:

@@ -57,12 +57,12 @@ class TaskRequest:
 
     def fields(self) -> dict[str, Any]:
         """The JSON object that the HTTP API takes. Raises ValueError for a time without a zone."""
-        given = {name: _plain(name, value) for name, value in self.options.items() if value is not None}
+        given = {name: json_value(name, value) for name, value in self.options.items() if value is not None}
         return {"type": self.type, "payload": dict(self.payload), **given}
 
 
-def _plain(name: str, value: object) -> object:
-    """``value`` as JSON has it."""
+def json_value(name: str, value: object) -> object:
+    """An option's ``value`` as JSON has it. Raises ValueError for a time without a zone."""
     match value:
         case datetime():
             return written_out(name, value)

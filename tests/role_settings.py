@@ -64,6 +64,7 @@ WRONG: Final[Mapping[str, Mapping[str, str]]] = {
         "API_MAX_BODIES_BYTES": "1024",
         "API_MAX_PAGE_BYTES": "1",
         "API_SHUTDOWN_SECONDS": "1",
+        "SCHEMA_CHECK": "reject",
         "SUBMIT_QUEUE_TASKS": "1",
         "SUBMIT_QUEUE_BYTES": "1",
         "SUBMIT_WAIT_SECONDS": "0.01",

@@ -32,6 +32,7 @@ from aftercommit.client.errors import (
     TaskNotFound,
     TaskNotSucceeded,
     TasksDeleted,
+    TypeNotFound,
     UnexpectedAnswer,
     UniqueConflict,
     UnsupportedMediaType,
@@ -51,6 +52,8 @@ from aftercommit.client.results import (
     SubmittedTask,
     Task,
     TaskError,
+    TaskType,
+    TypeOptions,
     UniqueKey,
 )
 from aftercommit.client.sync_client import Client
@@ -73,6 +76,8 @@ __all__ = [
     "Schedule",
     "ScheduleRun",
     "Backfilled",
+    "TaskType",
+    "TypeOptions",
     "Queues",
     "Queue",
     "Outbox",
@@ -92,6 +97,7 @@ __all__ = [
     "UniqueConflict",
     "IdempotencyKeyReused",
     "TasksDeleted",
+    "TypeNotFound",
     "ScheduleNotFound",
     "ScheduleExists",
     "ScheduleRefused",

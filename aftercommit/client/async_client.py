@@ -89,6 +89,8 @@ class AsyncClient:
     backfill_schedule = sends(schedule_calls.backfill_schedule)
     delete_schedule = sends(schedule_calls.delete_schedule)
 
+    list_types = lists(service_calls.list_types)
+    get_type = sends(service_calls.get_type)
     list_queues = sends(service_calls.list_queues)
     get_outbox = sends(service_calls.get_outbox)
     list_parked_rows = lists(service_calls.list_parked_rows)

@@ -101,6 +101,10 @@ class ScheduleNotFound(ApiError):
     CODE = "schedule-not-found"
 
 
+class TypeNotFound(ApiError):
+    CODE = "type-not-found"
+
+
 class ScheduleExists(ApiError):
     CODE = "schedule-exists"
 

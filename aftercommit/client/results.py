@@ -155,6 +155,29 @@ class Outbox(Result):
     failed_rows: tuple[OutboxRow, ...]
 
 
+class TypeOptions(Result):
+    """What the handler's decorator says; None where the worker's settings decide."""
+
+    isolated: bool
+    max_retries: int | None
+    timeout_seconds: float | None
+    retry: dict[str, Any] | None
+    schedule: str | None
+
+
+class TaskType(Result):
+    """A task type as the worker that started last declared it. ``workers`` serve it now; ``payload_schema`` is JSON
+    schema, None where any object may fit."""
+
+    type: str
+    description: str | None
+    payload_schema: dict[str, Any] | None
+    options: TypeOptions
+    workers: tuple[str, ...]
+    declared_by: str
+    declared_at: datetime
+
+
 class Schedule(Result):
     """``task`` is as it was given."""
 

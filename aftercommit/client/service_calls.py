@@ -1,16 +1,38 @@
-"""The calls about the service itself: queues, outbox, health."""
+"""The calls about the service itself: types, queues, outbox, health."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from aftercommit.client.call import Call, Page, encode, paged, query
-from aftercommit.client.results import Outbox, OutboxRow, Queues, Readiness, Result
+from aftercommit.client.results import Outbox, OutboxRow, Queues, Readiness, Result, TaskType
 
 NOT_READY: Final = 503
 
 
 class _Requeued(Result):
     requeued: int
+
+
+class _Types(Result):
+    types: tuple[TaskType, ...]
+    next_cursor: str | None
+
+
+def list_types(*, page_size: int = 100) -> Call[Page[TaskType]]:
+    """The types that workers declared, by name, ``page_size`` (up to 1000) in a request. Raises ApiError."""
+
+    def parse(content: bytes) -> tuple[Sequence[TaskType], str | None]:
+        listed = _Types.model_validate_json(content)
+        return listed.types, listed.next_cursor
+
+    return paged(Call(method="GET", path="/v1/types", query=query(limit=page_size), repeatable=True, parse=parse))
+
+
+def get_type(type: str) -> Call[TaskType]:
+    """What the workers' handlers take and say of themselves. Raises TypeNotFound, ApiError."""
+    return Call(
+        method="GET", path="/v1/types/{type}", names={"type": type}, repeatable=True, parse=TaskType.model_validate_json
+    )
 
 
 def list_queues() -> Call[Queues]:

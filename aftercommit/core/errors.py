@@ -105,6 +105,12 @@ class ScheduleNotFound(AftercommitError):
     title = "There is no such schedule"
 
 
+class TypeNotFound(AftercommitError):
+    code = "type-not-found"
+    status = 404
+    title = "No worker has declared this type"
+
+
 class ScheduleExists(AftercommitError):
     code = "schedule-exists"
     status = 409

@@ -1,5 +1,6 @@
 """The types of single settings: how each is read from text, its unit, and its range."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import yarl
@@ -7,6 +8,14 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from aftercommit.core.queues import WorkQueue, parse_queue
+
+
+class SchemaCheck(StrEnum):
+    """What becomes of a submit that does not fit what workers declared of its type."""
+
+    REJECT = "reject"
+    WARN = "warn"
+    OFF = "off"
 
 
 def _split(value: Any) -> Any:

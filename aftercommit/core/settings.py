@@ -25,6 +25,7 @@ from aftercommit.core.setting_types import (
     Renewal,
     ResultBytes,
     Retention,
+    SchemaCheck,
     Shares,
 )
 from aftercommit.core.task_ref import MAX_REFS
@@ -83,6 +84,7 @@ class Settings(BaseSettings):
     api_max_page_bytes: PositiveInt = 4_194_304
     api_shutdown_seconds: Annotated[int, Field(ge=1, le=3_600)] = 15
 
+    schema_check: SchemaCheck = SchemaCheck.WARN
     submit_queue_tasks: PositiveInt = 20_000
     submit_queue_bytes: PositiveInt = 134_217_728
     submit_wait_seconds: Duration = 10.0

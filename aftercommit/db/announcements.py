@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from aftercommit.core.setting_types import SchemaCheck
 from aftercommit.db.database import Fetch
 
 _QUEUES: Final = """
@@ -21,13 +22,13 @@ async def queues(fetch: Fetch, names: Sequence[str]) -> None:
     await fetch(_QUEUES, names)
 
 
-_MAX_PAYLOAD_BYTES: Final = """
-    INSERT INTO aftercommit.shared_settings AS s (max_payload_bytes) VALUES ($1)
-    ON CONFLICT (id) DO UPDATE SET max_payload_bytes = excluded.max_payload_bytes
-        WHERE s.max_payload_bytes <> excluded.max_payload_bytes
+_LIMITS: Final = """
+    INSERT INTO aftercommit.shared_settings AS s (max_payload_bytes, schema_check) VALUES ($1, $2)
+    ON CONFLICT (id) DO UPDATE SET max_payload_bytes = excluded.max_payload_bytes, schema_check = excluded.schema_check
+        WHERE (s.max_payload_bytes, s.schema_check) <> (excluded.max_payload_bytes, excluded.schema_check)
 """
 
 
-async def max_payload_bytes(fetch: Fetch, limit: int) -> None:
-    """Make the largest payload known that a submit may have. Served by the primary key."""
-    await fetch(_MAX_PAYLOAD_BYTES, limit)
+async def limits(fetch: Fetch, *, max_payload_bytes: int, schema_check: SchemaCheck) -> None:
+    """Make known what a submit may have. Served by the primary key."""
+    await fetch(_LIMITS, max_payload_bytes, schema_check)

@@ -262,7 +262,20 @@ shared_settings: Final = Table(
     metadata,
     Column("id", Boolean, primary_key=True, server_default="true"),
     Column("max_payload_bytes", Integer, nullable=False, server_default="262144", comment="API_MAX_PAYLOAD_BYTES"),
+    Column("schema_check", Text, nullable=False, server_default="off", comment="SCHEMA_CHECK"),
     comment="one row: what callers in SQL must know of the API's settings",
+)
+
+task_types: Final = Table(
+    "task_types",
+    metadata,
+    Column("type", Text, primary_key=True),
+    Column("description", Text, comment="what the handler's docstring begins with"),
+    Column("schema", JSON, comment="of the payload; null: nothing is known of it"),
+    Column("options", JSON, nullable=False, comment="as its decorator has them"),
+    Column("declared_by", Text, nullable=False, comment="the worker that changed it last"),
+    _time("declared_at", nullable=False, server_default=_NOW),
+    comment="what workers declared; the last one that started wins",
 )
 
 workers: Final = Table(

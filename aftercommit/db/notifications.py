@@ -14,6 +14,9 @@ DUE_CHANNEL: Final = "aftercommit_due"
 CANCEL_CHANNEL: Final = "aftercommit_cancel"
 """Running tasks were marked, to be cancelled by their workers."""
 
+TYPES_CHANNEL: Final = "aftercommit_types"
+"""Workers declared types that are new, or other than before."""
+
 _NOTIFY: Final = "SELECT pg_notify(channel, '') FROM unnest($1::text[]) AS channel"
 _PROBE: Final = "SELECT 1"
 

@@ -37,6 +37,10 @@ class Notifier:
         """Running tasks are to be cancelled by their workers."""
         self._send(notifications.CANCEL_CHANNEL)
 
+    def types(self) -> None:
+        """Task types were declared, or declared anew."""
+        self._send(notifications.TYPES_CHANNEL)
+
     def _send(self, channel: str) -> None:
         self._channels.add(channel)
         self._wake.set()

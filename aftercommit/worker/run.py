@@ -12,6 +12,7 @@ import structlog
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import DatabaseConnection
+from aftercommit.runtime.announce import announce
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import first_of
 from aftercommit.runtime.role import run_role
@@ -21,6 +22,7 @@ from aftercommit.worker.cancel_watcher import CancelWatcher
 from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.claimer import Claimer
 from aftercommit.worker.declared_schedules import DeclaredSchedules
+from aftercommit.worker.declared_types import declare_types
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.fetcher import Fetcher
 from aftercommit.worker.handler_threads import HandlerThreads
@@ -111,6 +113,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
             **done,
         )
 
+    declare = partial(declare_types, handlers.by_type.values(), connect, notifier)
     declared = DeclaredSchedules(handlers.by_type.values(), settings.worker_modules, connect(), notifier)
 
     heartbeat.start()
@@ -128,6 +131,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
             until_stopping.create_task(claimer.run(stopping))
             until_stopping.create_task(fetcher.run(stopping))
             until_stopping.create_task(poison_messages.run(stopping))
+            until_stopping.create_task(announce("declare_types", declare, stopping=stopping))
             until_stopping.create_task(declared.run(stopping))
             until_stopping.create_task(_stop_when(threads_exhausted, stopping))
         await slots.drain(settings.worker_shutdown_seconds)

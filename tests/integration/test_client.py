@@ -170,6 +170,8 @@ async def try_schedules(face: Face) -> None:
 
 
 async def try_the_service(face: Face, service: Service) -> None:
+    types = await face("list_types", page_size=3)
+    assert [each for each in types if each.type == "echo"] == [await face("get_type", "echo")]
     queues = await face("list_queues")
     assert queues.broker == "up"
     assert [each.name for each in queues.queues] == ["tasks.high", "tasks.medium", "tasks.low"]

@@ -19,6 +19,7 @@ import pytest
 from aftercommit.core.outcomes import Outcome
 from aftercommit.core.queues import Priority, WorkQueue
 from aftercommit.core.schedules import CatchUp, DueTick, Overlap, Policy, Run, RunKind, RunOutcome, Timing
+from aftercommit.core.setting_types import SchemaCheck
 from aftercommit.core.settings import Settings
 from aftercommit.core.states import Event, Status
 from aftercommit.core.task_ref import TaskRef
@@ -47,6 +48,7 @@ from aftercommit.db import (
     schedules,
     steering,
     submit,
+    task_types,
     tasks,
     unique_key_sweep,
     unique_keys,
@@ -59,6 +61,7 @@ from aftercommit.db.retention import Kind
 from aftercommit.db.schedule_runs import Advance, Entry
 from aftercommit.db.schedules import ScheduleSpec
 from aftercommit.db.submit import Eager, IdempotencyKey, NewTask, Submission
+from aftercommit.db.task_types import DeclaredType
 from aftercommit.devstack.servers import Servers
 from aftercommit.server.maintenance import task_pruner
 from tests.integration.conftest import connect_admin
@@ -106,6 +109,8 @@ FILL = f"""
     FROM aftercommit.tasks;
     INSERT INTO aftercommit.unique_keys (key, task_id, held_while, held_until)
     SELECT sha256(id::text::bytea), id, 'unfinished', CASE type WHEN 'type.1' THEN now() END FROM aftercommit.tasks;
+    INSERT INTO aftercommit.task_types (type, schema, options, declared_by)
+    SELECT 'type.' || n, '{{}}', '{{}}', 'worker' FROM generate_series(1, 10000) AS n;
     INSERT INTO aftercommit.schedules
         (id, name, interval_seconds, task, catch_up, catch_up_max, catch_up_seconds, overlap, next_tick, look_at)
     SELECT id, id::text, 60, '{{}}', 'one', 1, 1, 'allow', now(), now() + interval '1 second' * (n - 100)
@@ -266,10 +271,20 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"schedule_runs_by_age", "schedule_runs_pkey"},
     ),
     "announcements.queues": (lambda fetch: announcements.queues(fetch, ["tasks"]), {"queues_pkey"}),
-    "announcements.max_payload_bytes": (
-        lambda fetch: announcements.max_payload_bytes(fetch, 1_000),
+    "announcements.limits": (
+        lambda fetch: announcements.limits(fetch, max_payload_bytes=1_000, schema_check=SchemaCheck.WARN),
         {"shared_settings_pkey"},
     ),
+    "task_types.declare": (
+        lambda fetch: task_types.declare(fetch, [DeclaredType("echo", None, "{}", "{}")], worker="w"),
+        {"task_types_pkey"},
+    ),
+    "task_types.list_page": (
+        lambda fetch: task_types.list_page(fetch, after="a", limit=51),
+        {"task_types_pkey"},
+    ),
+    "task_types.get": (lambda fetch: task_types.get(fetch, "echo"), {"task_types_pkey"}),
+    "task_types.schemas": (lambda fetch: task_types.schemas(fetch, ["echo"]), {"task_types_pkey"}),
     "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),
     "idempotency.prune": (lambda fetch: idempotency.prune(fetch, limit=10), {"idempotency_keys_by_age"}),
     "unique_keys.find": (lambda fetch: unique_keys.find(fetch, KEYS), {"unique_keys_pkey", "tasks_pkey"}),

@@ -28,6 +28,7 @@ from aftercommit.server.api import (
     schedule_routes,
     submit_routes,
     task_routes,
+    type_routes,
 )
 from aftercommit.server.api.body_limit import BodyLimit
 from aftercommit.server.api.completion_waiters import CompletionWaiters
@@ -83,7 +84,15 @@ def create_app(settings: Settings) -> FastAPI:
         BodyLimit, max_bytes=settings.api_max_body_bytes, max_bytes_at_a_time=settings.api_max_bodies_bytes
     )
     problems.install(app, outage_log=outage_log)
-    for module in (submit_routes, task_routes, schedule_routes, queue_routes, outbox_routes, health_routes):
+    for module in (
+        submit_routes,
+        task_routes,
+        schedule_routes,
+        type_routes,
+        queue_routes,
+        outbox_routes,
+        health_routes,
+    ):
         app.include_router(module.router)
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
@@ -133,7 +142,9 @@ async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[D
 async def _announce(settings: Settings, database: Database) -> None:
     """For callers in SQL, whose submits have the same limits."""
     await announcements.queues(database.fetch, settings.queues)
-    await announcements.max_payload_bytes(database.fetch, settings.api_max_payload_bytes)
+    await announcements.limits(
+        database.fetch, max_payload_bytes=settings.api_max_payload_bytes, schema_check=settings.schema_check
+    )
 
 
 def _management(settings: Settings) -> Management | None:

@@ -172,8 +172,10 @@ def _spec(name: str, wanted: ScheduleReplaceIn, dependencies: Dependencies) -> S
     """Raises InvalidRequest for a task that does not fit this installation."""
     template = wanted.task.model_dump(mode="json", exclude_unset=True)
     settings = dependencies.settings
+    task = TaskIn(**template)
     try:
-        Submitter.prepare([TaskIn(**template)], queues=settings.queues, most_bytes=settings.api_max_payload_bytes)
+        dependencies.submitter.check_types([task])
+        Submitter.prepare([task], queues=settings.queues, most_bytes=settings.api_max_payload_bytes)
     except TasksRefused as error:
         raise invalid(*(FieldError(f"#/task/{flaw.field}", flaw.detail) for flaw in error.flaws)) from None
     return ScheduleSpec(name=name, timing=wanted.timing, policy=wanted.policy, task=json_text.dump(template))

@@ -19,6 +19,7 @@ from aftercommit.server.relay.eager_relay import EagerRelay
 from aftercommit.server.submission.group_commit import GroupCommit
 from aftercommit.server.submission.submission_queue import QueueLimits
 from aftercommit.server.submission.submitter import Submitter
+from aftercommit.server.submission.type_catalogue import TypeCatalogue
 from aftercommit.server.submission.unique_commit import UniqueCommit
 
 log = structlog.get_logger(__name__)
@@ -33,15 +34,21 @@ async def submission(
     """A submitter for the block. At its end what was committed is given to RabbitMQ or to the relays."""
     eager = _eager_relay(settings, connect, notifier) if settings.outbox_eager else None
     group_commit = GroupCommit(connect, notifier, eager, limits=_limits(settings))
+    catalogue = TypeCatalogue(settings.schema_check, connect)
     unique_commit = UniqueCommit(settings, database, notifier, limits=_limits(settings))
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
+        group.create_task(catalogue.run(stopping))
         if eager is not None:
             group.create_task(eager.run(stopping))
             group.create_task(summarise(_tell, eager.totals, seconds=settings.log_summary_seconds, stopping=stopping))
         try:
             yield Submitter(
-                settings=settings, database=database, group_commit=group_commit, unique_commit=unique_commit
+                settings=settings,
+                database=database,
+                catalogue=catalogue,
+                group_commit=group_commit,
+                unique_commit=unique_commit,
             )
         finally:
             await group_commit.close()

@@ -20,6 +20,7 @@ from aftercommit.server.submission.group_commit import GroupCommit
 from aftercommit.server.submission.results import Created, Fate, Known, SubmittedTask
 from aftercommit.server.submission.submission_queue import CallerGone
 from aftercommit.server.submission.task_input import TaskIn, too_large
+from aftercommit.server.submission.type_catalogue import TypeCatalogue
 from aftercommit.server.submission.unique_commit import UniqueCommit, UniqueKeysHeld
 from aftercommit.server.submission.unique_key import field_flaws, uniqueness
 
@@ -47,9 +48,16 @@ class Submitter:
     """Submits tasks for every way in."""
 
     def __init__(
-        self, *, settings: Settings, database: Database, group_commit: GroupCommit, unique_commit: UniqueCommit
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        catalogue: TypeCatalogue,
+        group_commit: GroupCommit,
+        unique_commit: UniqueCommit,
     ) -> None:
         self._settings = settings
+        self._catalogue = catalogue
         self._database = database
         self._group_commit = group_commit
         self._unique_commit = unique_commit
@@ -74,6 +82,7 @@ class Submitter:
     async def _submit(
         self, wanted: Sequence[TaskIn], key: IdempotencyKey | None, caller_gone: CallerGone | None
     ) -> list[SubmittedTask]:
+        self.check_types(wanted)
         limit = self._settings.api_max_payload_bytes
         new, payload_bytes = self.prepare(wanted, queues=self._settings.queues, most_bytes=limit)
         submission = Submission(new, key)
@@ -93,6 +102,13 @@ class Submitter:
                 return replayed
             # The key was pruned between the two statements, so it is free now.
         raise DatabaseUnavailable("The Idempotency-Key was held and free by turns. Try again.")
+
+    def check_types(self, wanted: Sequence[TaskIn]) -> None:
+        """Raises TasksRefused for tasks that do not fit what workers declared, where SCHEMA_CHECK says so."""
+        if flaws := [
+            TaskFlaw(index, *flaw) for index, task in enumerate(wanted) for flaw in self._catalogue.flaws(task)
+        ]:
+            raise TasksRefused(flaws)
 
     @staticmethod
     def prepare(

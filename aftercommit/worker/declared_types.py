@@ -1,0 +1,46 @@
+"""Brings what handlers take and say of themselves into the database when a worker starts."""
+
+import os
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+
+from aftercommit import Handler
+from aftercommit.core import json_text
+from aftercommit.db import task_types
+from aftercommit.db.database import Connect
+from aftercommit.db.task_types import DeclaredType
+from aftercommit.runtime.notifier import Notifier
+from aftercommit.task_request import json_value
+
+log = structlog.get_logger(__name__)
+
+
+async def declare_types(handlers: Iterable[Handler], connect: Connect, notifier: Notifier) -> None:
+    """Declare the types of this worker's handlers; the last worker that starts wins. Raises DatabaseUnavailable."""
+    types = [declared(handler) for handler in handlers]
+    async with connect() as connection:
+        new = await task_types.declare(connection.fetch, types, worker=f"{socket.gethostname()}-{os.getpid()}")
+    if new:
+        log.info("types_declared", types=new)
+        notifier.types()
+
+
+def declared(handler: Handler) -> DeclaredType:
+    """What the database keeps of a handler."""
+    schema = handler.payload_schema
+    options: dict[str, Any] = {
+        "isolated": handler.isolated,
+        "max_retries": handler.max_retries,
+        "timeout_seconds": handler.timeout_seconds,
+        "retry": None if handler.retry is None else json_value("retry", handler.retry),
+        "schedule": None if handler.schedule is None else handler.schedule.name or handler.type,
+    }
+    return DeclaredType(
+        handler.type,
+        handler.description,
+        None if schema is None else json_text.dump(schema),
+        json_text.dump(options),
+    )
