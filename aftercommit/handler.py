@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, Final, Generic, NotRequired, Protocol, Unpack, get_args, get_type_hints, overload
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
+from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import PydanticSerializationError
 
 # pydantic reads typing's own TypedDict only from Python 3.12 on; typing's own type variables have no defaults.
@@ -36,7 +36,7 @@ class Handler(Generic[P, R]):
     """A decorated function. It can still be called as before, in tests for instance; ``submit`` has a worker call it.
 
     ``timeout_seconds``, ``max_retries`` and ``retry``, its delays, are None where the settings decide; a task's own
-    option wins over both.
+    option wins over both. ``payload_type`` is the shape of its payload.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Handler(Generic[P, R]):
         self.fail_on = fail_on
         self.schedule = schedule
         self.is_async = inspect.iscoroutinefunction(function)
-        self._context_parameter, self._payload = _read_signature(function, type)
+        self._context_parameter, self.payload_type = _read_signature(function, type)
         self._positional = [
             name
             for name, parameter in inspect.signature(function).parameters.items()
@@ -83,14 +83,6 @@ class Handler(Generic[P, R]):
         return text.split("\n\n")[0] if text else None
 
     @property
-    def payload_schema(self) -> dict[str, Any] | None:
-        """The JSON schema (2020-12) of the payload; None where JSON schema has no words for it."""
-        try:
-            return self._payload.json_schema()
-        except PydanticInvalidForJsonSchema:
-            return None
-
-    @property
     def takes_context(self) -> bool:
         return self._context_parameter is not None
 
@@ -106,7 +98,7 @@ class Handler(Generic[P, R]):
         Raises InvalidPayload that names each field that does not fit.
         """
         try:
-            arguments: dict[str, Any] = dict(self._payload.validate_python(payload))
+            arguments: dict[str, Any] = dict(self.payload_type.validate_python(payload))
         except ValidationError as error:
             raise self._misfit(error) from None
         if self._context_parameter is not None:
@@ -125,8 +117,10 @@ class Handler(Generic[P, R]):
         if twice := by_position.keys() & kwargs.keys():
             raise TypeError(f"{self.type} was given {', '.join(sorted(twice))} twice")
         try:
-            checked = self._payload.validate_python({**by_position, **kwargs})
-            written: dict[str, Any] = self._payload.dump_python(checked, mode="json", by_alias=True, round_trip=True)
+            checked = self.payload_type.validate_python({**by_position, **kwargs})
+            written: dict[str, Any] = self.payload_type.dump_python(
+                checked, mode="json", by_alias=True, round_trip=True
+            )
         except ValidationError as error:
             raise self._misfit(error) from None
         except PydanticSerializationError as error:

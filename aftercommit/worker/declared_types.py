@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import structlog
+from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from aftercommit import Handler
 from aftercommit.core import json_text
@@ -30,7 +32,6 @@ async def declare_types(handlers: Iterable[Handler], connect: Connect, notifier:
 
 def declared(handler: Handler) -> DeclaredType:
     """What the database keeps of a handler."""
-    schema = handler.payload_schema
     options: dict[str, Any] = {
         "isolated": handler.isolated,
         "max_retries": handler.max_retries,
@@ -38,9 +39,26 @@ def declared(handler: Handler) -> DeclaredType:
         "retry": None if handler.retry is None else json_value("retry", handler.retry),
         "schedule": None if handler.schedule is None else handler.schedule.name or handler.type,
     }
+    description = handler.description
     return DeclaredType(
         handler.type,
-        handler.description,
-        None if schema is None else json_text.dump(schema),
+        None if description is None else json_text.storable(description),
+        _schema(handler),
         json_text.dump(options),
     )
+
+
+class _Open(GenerateJsonSchema):
+    """Leaves open what a JSON schema has no words for."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:  # noqa: ARG002
+        return {}
+
+
+def _schema(handler: Handler) -> str | None:
+    """None where it cannot be written: a default of it may be no JSON."""
+    try:
+        schema = handler.payload_type.json_schema(schema_generator=_Open)
+    except PydanticUserError:
+        return None
+    return None if any(json_text.find_flaws(schema)) else json_text.dump(schema)
