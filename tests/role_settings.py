@@ -71,6 +71,13 @@ WRONG: Final[Mapping[str, Mapping[str, str]]] = {
         "OUTBOX_EAGER": "false",
         "OUTBOX_EAGER_GRACE_SECONDS": "60",
     },
+    "forward": {
+        "FORWARD_DSN": "postgresql://127.0.0.1:1/nowhere",
+        "FORWARD_BATCH_SIZE": "1",
+        "FORWARD_POLL_SECONDS": "604800",
+        "AFTERCOMMIT_URL": "http://127.0.0.1:1",
+        "AFTERCOMMIT_API_KEY": "wrong",
+    },
 }
 """By the role that reads them: valid, and wrong for anybody who does."""
 

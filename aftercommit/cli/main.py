@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 from aftercommit import __version__
 
@@ -34,7 +34,10 @@ class Flag:
     @property
     def name(self) -> str:
         """``--modules`` of WORKER_MODULES."""
-        return "--" + self.setting.lower().removeprefix("worker_").removeprefix("api_").replace("_", "-")
+        name = self.setting.lower()
+        for prefix in ("worker_", "api_", "forward_", "aftercommit_"):
+            name = name.removeprefix(prefix)
+        return "--" + name.replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,9 @@ class Command:
     flags: tuple[Flag, ...] = ()
     switches: tuple[tuple[str, str], ...] = ()
     """Names and helps of flags without a value."""
+
+    arguments: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """What else argparse is told: names, and the options of ``add_argument``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,11 +94,18 @@ def _develop(given: argparse.Namespace) -> int:
     return run(given)
 
 
+def _outbox(given: argparse.Namespace) -> int:
+    from aftercommit.forward.commands import run
+
+    return run(given.action, given.ids, given.grant)
+
+
 LOG_FLAGS: Final = (
     Flag("LOG_LEVEL", "LEVEL", "debug, info, warning or error"),
     Flag("LOG_FORMAT", "FORM", "json or console"),
 )
 MODULES: Final = Flag("WORKER_MODULES", "A,B", "Python modules with handlers; they are looked for in this folder, too")
+DSN: Final = Flag("FORWARD_DSN", "DSN", "the caller's database: postgresql://user:password@host/database")
 PORT: Final = Flag("API_PORT", "PORT", "the port to listen on")
 
 COMMANDS: Final = {
@@ -118,6 +131,34 @@ COMMANDS: Final = {
         "send due retries, rescue tasks of dead workers, clean up",
         "server",
         _role("aftercommit.server.maintenance.run"),
+    ),
+    "forward": Command(
+        "send what callers committed in a database of their own to the service",
+        "worker",
+        _role("aftercommit.forward.run"),
+        (DSN, Flag("AFTERCOMMIT_URL", "URL", "the service: http://127.0.0.1:8000")),
+    ),
+    "outbox": Command(
+        "make the outbox for that, show how it stands, send refused rows again or delete them",
+        "worker",
+        _outbox,
+        (DSN,),
+        arguments=(
+            ("action", {"choices": ("install", "status", "retry", "discard")}),
+            (
+                "ids",
+                {"nargs": "*", "type": int, "metavar": "ID", "help": "refused rows to retry or discard; none: all"},
+            ),
+            (
+                "--grant",
+                {
+                    "action": "append",
+                    "default": [],
+                    "metavar": "ROLE",
+                    "help": "install: let this role submit; again for more",
+                },
+            ),
+        ),
     ),
     "migrate": Command("bring the database to this version's schema", "server", _role("aftercommit.server.migrate")),
     "dev": Command(
@@ -149,4 +190,6 @@ def make_parser() -> argparse.ArgumentParser:
             sub.add_argument(flag.name, dest=flag.setting, metavar=flag.metavar, help=help_text)
         for switch, help_text in command.switches:
             sub.add_argument(switch, action="store_true", help=help_text)
+        for argument, options in command.arguments:
+            sub.add_argument(argument, **options)
     return parser

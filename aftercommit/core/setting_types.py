@@ -54,6 +54,7 @@ def _check_module(name: str) -> str:
 
 BrokerUrl = Annotated[str, Field(pattern=r"^amqps?://"), AfterValidator(_check_address)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(_check_address)]
+Dsn = Annotated[str, Field(pattern=r"^postgres(ql)?://")]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 Share = tuple[WorkQueue, int | None]

@@ -14,6 +14,7 @@ from aftercommit.core.setting_types import (
     BrokerUrl,
     Confirm,
     Delays,
+    Dsn,
     Duration,
     HandBack,
     HttpUrl,
@@ -101,6 +102,12 @@ class Settings(BaseSettings):
     retention_schedule_runs_seconds: Annotated[float, Field(gt=0, le=3_153_600_000)] = 2_592_000.0
     retention_tasks_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 2_000.0
 
+    forward_dsn: Dsn | None = None
+    forward_batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    forward_poll_seconds: Duration = 1.0
+    aftercommit_url: HttpUrl | None = None
+    aftercommit_api_key: str | None = None
+
     http_allow_private_addresses: bool = False
     http_max_response_bytes: PositiveInt = 65_536
 
@@ -131,7 +138,11 @@ def describe(error: ValidationError) -> list[str]:
         message = flaw["msg"].removeprefix("Value error, ")
         if flaw["loc"]:
             name = str(flaw["loc"][0]).upper()
-            given = "" if "PASSWORD" in name or "URL" in name else f" (given: {flaw['input']!r})"
+            given = (
+                ""
+                if any(part in name for part in ("PASSWORD", "URL", "DSN", "KEY"))
+                else f" (given: {flaw['input']!r})"
+            )
             fields.setdefault(name, f"{name}: {message}{given}")
         else:
             rules += message.splitlines()

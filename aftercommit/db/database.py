@@ -69,19 +69,16 @@ class DatabaseConnection:
 
     def __init__(
         self,
-        settings: Settings,
+        target: Settings | str,
         *,
         application: str,
         seconds: float = STATEMENT_SECONDS,
         planning: Mapping[str, str] = KEPT_PLANS,
     ) -> None:
-        """No statement takes longer than ``seconds``. ``pg_stat_activity`` shows ``application``."""
+        """``target`` is another database's where it is a DSN. No statement takes longer than ``seconds``.
+        ``pg_stat_activity`` shows ``application``."""
         self._arguments: dict[str, Any] = {
-            "host": settings.postgres_host,
-            "port": settings.postgres_port,
-            "user": settings.postgres_user,
-            "password": settings.postgres_password or None,
-            "database": settings.postgres_db,
+            **(_address(target) if isinstance(target, Settings) else {"dsn": target}),
             "timeout": CONNECT_SECONDS,
             "command_timeout": seconds + _GRACE_SECONDS,
             "max_cached_statement_lifetime": PLAN_SECONDS,
@@ -177,6 +174,16 @@ class DatabaseConnection:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+
+def _address(settings: Settings) -> dict[str, Any]:
+    return {
+        "host": settings.postgres_host,
+        "port": settings.postgres_port,
+        "user": settings.postgres_user,
+        "password": settings.postgres_password or None,
+        "database": settings.postgres_db,
+    }
 
 
 Connect = Callable[[], DatabaseConnection]

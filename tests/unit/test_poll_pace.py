@@ -2,7 +2,7 @@
 
 import pytest
 
-from aftercommit.server.relay.poll_pace import PATIENCE, SHORTEST_SECONDS, PollPace
+from aftercommit.runtime.poll_pace import PATIENCE, SHORTEST_SECONDS, PollPace
 
 
 def test_relay_looks_at_its_interval_while_every_row_is_announced() -> None:

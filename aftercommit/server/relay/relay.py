@@ -19,10 +19,10 @@ from aftercommit.core.errors import BrokerUnavailable, DatabaseTimeout
 from aftercommit.db import outbox
 from aftercommit.db.database import DatabaseConnection, Fetch
 from aftercommit.db.outbox import OutboxRow
+from aftercommit.runtime.poll_pace import PollPace
 from aftercommit.server.relay.adoption import AT_ONCE, Adoption
 from aftercommit.server.relay.backoff import Backoffs
 from aftercommit.server.relay.grouping import pack
-from aftercommit.server.relay.poll_pace import PollPace
 from aftercommit.server.relay.read_cursors import ReadCursors
 from aftercommit.server.relay.settlement import Settlement
 from aftercommit.server.relay.straggler_sweep import move_stragglers, rest_seconds

@@ -1,0 +1,1 @@
+"""Moves what callers committed in a database of their own to the service."""
