@@ -120,17 +120,9 @@ def is_id(value: Any) -> bool:
         return False
 
 
-async def started(service: Service, *modules: str) -> Api:
-    api = await service.api()
-    await service.relay()
-    await service.maintenance()
-    await service.worker(worker_modules=modules)
-    return api
-
-
 async def test_tutorial_goes_as_it_is_written(service: Service, write_module: WriteModule) -> None:
     (code,) = blocks("documents/tutorial/first-task.md", "python")
-    reader = Reader(await started(service, write_module("shop", code)))
+    reader = Reader(await service.all_roles(write_module("shop", code)))
     for command, shown in dialogue("documents/tutorial/first-task.md"):
         await reader.type(command, shown)
 
@@ -139,7 +131,7 @@ async def test_handler_and_submit_of_the_readme_work(
     service: Service, write_module: WriteModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler, submit = blocks("README.md", "python")
-    api = await started(service, write_module("mail", handler))
+    api = await service.all_roles(write_module("mail", handler))
     patient = submit.replace(API_OF_THE_PAGES, api.url).replace("timeout=10", "timeout=60")  # a busy machine
     await asyncio.to_thread(exec, patient, {})
     assert capsys.readouterr().out.splitlines()[-1] == "{'sent_to': 'ada@example.com'}"  # the handler logs to it, too
@@ -165,7 +157,7 @@ async def test_exactly_once_example_books_once_although_the_attempt_is_repeated(
     await service.query("CREATE SCHEMA shop")
     await service.query("CREATE TABLE shop.accounts (id bigint PRIMARY KEY, balance bigint NOT NULL)")
     await service.query("INSERT INTO shop.accounts VALUES (1, 100)")
-    api = await started(service, write_module("bank", code))
+    api = await service.all_roles(write_module("bank", code))
     task = await api.submit("payment.book", payload={"account": 1, "amount": 20})
     assert (await api.get(task["id"], wait=SECONDS))["result"] == {"balance": 120}
     assert (await service.query("SELECT balance FROM shop.accounts"))[0][0] == 120
@@ -223,7 +215,7 @@ def run_python(code: str) -> dict[str, Any]:
 
 async def test_schedules_of_the_page_about_them_are_made_and_run(service: Service, write_module: WriteModule) -> None:
     (code,) = blocks("documents/how-to/schedules.md", "python")
-    api = await started(service, write_module("reports", code))
+    api = await service.all_roles(write_module("reports", code))
     reader = Reader(api)
     for command, shown in dialogue("documents/how-to/schedules.md"):
         await reader.type(command, shown)
@@ -237,7 +229,7 @@ async def test_examples_of_the_page_about_the_client_work(
     service: Service, write_module: WriteModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler, *examples = blocks("documents/how-to/call-from-python.md", "python")
-    api = await started(service, write_module("mail", handler))
+    api = await service.all_roles(write_module("mail", handler))
     names: dict[str, Any] = {}
     for code in examples:
         await asyncio.to_thread(exec, code.replace(API_OF_THE_PAGES, api.url), names)

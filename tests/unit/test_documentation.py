@@ -133,7 +133,8 @@ def test_every_page_stands_in_the_list_of_pages() -> None:
 
 
 def links() -> Iterator[tuple[Path, str]]:
-    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+    examples = [each for pattern in ("README.md", "*/README.md") for each in (ROOT / "examples").glob(pattern)]
+    for page in [*PAGES, ROOT / "CHANGELOG.md", *examples]:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             if not re.match(r"[a-z]+:", target):
                 yield page, target
