@@ -193,6 +193,12 @@ def test_python_of_a_page_is_python(page: Path, code: str) -> None:
     compile(code, page.name, "exec")
 
 
+@pytest.mark.parametrize("name", ["client", "python"])
+def test_reference_page_imports_only_what_there_is(name: str) -> None:
+    (code,) = code_blocks(ROOT / f"documents/reference/{name}.md", "python")
+    exec(code, {})
+
+
 def test_http_page_has_every_endpoint_and_error_code() -> None:
     page = read("documents/reference/http-api.md")
     for path, methods in create_app(Settings(_env_file=None)).openapi()["paths"].items():
