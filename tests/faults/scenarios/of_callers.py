@@ -18,7 +18,7 @@ from tests.faults.faults import Trial
 from tests.faults.processes import CHECKOUT
 from tests.faults.scenarios.registry import KILLS, scenario
 
-LIFE_SECONDS: Final = (0.5, 10.0)
+LIFE_SECONDS: Final = (0.5, 20.0)
 """How long a caller goes on, from its first transaction, before it is killed."""
 
 START_SECONDS: Final = 60.0
