@@ -92,6 +92,7 @@ def _announcement(stack: Stack, project: Project, seconds: float) -> str:
         f"Aftercommit is ready after {seconds:.1f} s",
         f"  API        {stack.url}",
         f"  docs       {stack.url}/docs",
+        f"  database   {stack.servers.postgres.url}",
         f"  handlers   {', '.join(modules) or 'none found in this folder, only echo and http.request'}",
         f"  first task curl {stack.url}/v1/tasks --json '{body}'",
         f"  stop       Ctrl-C; the data stay in {stack.data.name}/",

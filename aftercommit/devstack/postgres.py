@@ -54,6 +54,10 @@ class PostgresServer:
         return port
 
     @property
+    def url(self) -> str:
+        return f"postgresql://{NAME}:{NAME}@{self.host}:{self.port}/{NAME}"
+
+    @property
     def pid(self) -> int | None:
         """Of the postmaster, while it runs."""
         if self._process is not None:

@@ -7,7 +7,9 @@ import json
 import os
 import random
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,22 +21,23 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from aftercommit import sql
+from aftercommit.devstack.binaries import postgres_binaries
 from tests.faults.kinds import Kind
 
-TABLES: Final = """
-    CREATE TABLE fault_callers (task_id uuid PRIMARY KEY, driver text NOT NULL);
-    -- Not part of any transaction: what was begun, whatever became of it.
-    CREATE SEQUENCE fault_begun;
-    CREATE SEQUENCE fault_rolled_back;
-"""
-BEGUN: Final = "SELECT nextval('fault_begun')"
-ROLLED_BACK: Final = "SELECT nextval('fault_rolled_back')"
 BEGUN_LINE: Final = "caller {} begins"
 """What a process of this number prints before its first transaction."""
 
 TRY_AGAIN_SECONDS: Final = 0.2
-PAUSE_SECONDS: Final = 0.02
-"""Between two transactions of one caller."""
+PSQL_AT_ONCE: Final = 20
+"""Transactions that psql is sent before it is waited for."""
+
+ISOLATION_LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+FINISH_PREPARED: Final = """
+    SELECT format('%s PREPARED %L', CASE WHEN random() < 0.5 THEN 'COMMIT' ELSE 'ROLLBACK' END, gid) AS statement
+    FROM pg_prepared_xacts WHERE database = current_database()
+"""
+"""Statements that end what callers left prepared when they were killed."""
 
 # A server that is killed in the middle of an answer is an InternalClientError to asyncpg.
 OUTAGES: Final = (
@@ -48,28 +51,64 @@ OUTAGES: Final = (
 )
 
 
-def options(rng: random.Random) -> sql.TaskOptions:
-    found: sql.TaskOptions = {"priority": rng.choice(("high", "medium", "low"))}
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What one transaction is to be. With ``savepoint`` it also submits a task that a savepoint undoes."""
+
+    driver: str
+    commits: bool
+    isolation: str
+    savepoint: bool
+    options: sql.TaskOptions
+
+    @property
+    def isolating(self) -> str:
+        return f"SET TRANSACTION ISOLATION LEVEL {self.isolation}"
+
+    @property
+    def counting(self) -> str:
+        """Counts a transaction that rolls back, from within: a sequence does not roll back with it."""
+        return f"SELECT nextval('rolled_back.{self.driver}')"
+
+    def inserting(self, task: object) -> str:
+        return f"INSERT INTO fault_callers SELECT {task}, '{self.driver}'"
+
+
+def intend(driver: str, rng: random.Random) -> Intent:
+    options: sql.TaskOptions = {"priority": rng.choice(("high", "medium", "low"))}
     if rng.random() < 0.1:
-        found["delay_seconds"] = rng.uniform(0.1, 2)
-    return found
+        options["delay_seconds"] = rng.uniform(0.1, 2)
+    return Intent(
+        driver=driver,
+        commits=rng.random() < 0.5,
+        isolation=rng.choice(ISOLATION_LEVELS),
+        savepoint=rng.random() < 0.2,
+        options=options,
+    )
+
+
+async def write(connection: Any, execute: Callable[[str], Awaitable[Any]], intent: Intent) -> None:
+    """All of a transaction but its beginning and its end."""
+    await execute(intent.isolating)
+    if intent.savepoint:
+        await execute("SAVEPOINT before")
+        await sql.submit(connection, Kind.QUICK, {}, **intent.options)
+        await execute("ROLLBACK TO before")
+    task_id = await sql.submit(connection, Kind.QUICK, {}, **intent.options)
+    await execute(intent.inserting(f"'{task_id}'::uuid"))
+    if not intent.commits:
+        await execute(intent.counting)
 
 
 async def with_asyncpg(dsn: str, rng: random.Random) -> None:
     connection = await asyncpg.connect(dsn, timeout=10, command_timeout=30)
     try:
         while True:
-            await connection.execute(BEGUN)
+            intent = intend("asyncpg", rng)
             transaction = connection.transaction()
             await transaction.start()
-            task_id = await sql.submit(connection, Kind.QUICK, {}, **options(rng))
-            await connection.execute("INSERT INTO fault_callers VALUES ($1, 'asyncpg')", task_id)
-            if rng.random() < 0.5:
-                await transaction.commit()
-            else:
-                await transaction.rollback()
-                await connection.execute(ROLLED_BACK)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await write(connection, connection.execute, intent)
+            await (transaction.commit() if intent.commits else transaction.rollback())
     finally:
         connection.terminate()
 
@@ -77,60 +116,70 @@ async def with_asyncpg(dsn: str, rng: random.Random) -> None:
 async def with_psycopg(dsn: str, rng: random.Random) -> None:
     async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=10, autocommit=True) as connection:
         while True:
-            await connection.execute(BEGUN)
-            rolls_back = rng.random() < 0.5
-            async with connection.transaction(force_rollback=rolls_back):
-                task_id = await sql.submit(connection, Kind.QUICK, {}, **options(rng))
-                await connection.execute("INSERT INTO fault_callers VALUES (%s, 'psycopg')", [task_id])
-            if rolls_back:
-                await connection.execute(ROLLED_BACK)
-            await asyncio.sleep(PAUSE_SECONDS)
+            intent = intend("psycopg", rng)
+            async with connection.transaction(force_rollback=not intent.commits):
+                await write(connection, lambda statement: connection.execute(statement.encode()), intent)
 
 
 async def with_sqlalchemy(dsn: str, rng: random.Random) -> None:
     engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"), poolclass=NullPool)
     try:
-        async with AsyncSession(engine) as session:
+        # One connection for all transactions: a pool would open one for each.
+        async with engine.connect() as connection, AsyncSession(connection) as session:
             while True:
-                await session.execute(text(BEGUN))
-                await session.commit()
-                task_id = await sql.submit(session, Kind.QUICK, {}, **options(rng))
-                await session.execute(text("INSERT INTO fault_callers VALUES (:id, 'sqlalchemy')"), {"id": task_id})
-                if rng.random() < 0.5:
-                    await session.commit()
-                else:
-                    await session.rollback()
-                    await session.execute(text(ROLLED_BACK))
-                    await session.commit()
-                await asyncio.sleep(PAUSE_SECONDS)
+                intent = intend("sqlalchemy", rng)
+                await write(session, lambda statement: session.execute(text(statement)), intent)
+                await (session.commit() if intent.commits else session.rollback())
     finally:
         await engine.dispose()
 
 
-async def with_plain_sql(dsn: str, rng: random.Random) -> None:
-    """One text for each transaction, as psql sends a script."""
-    connection = await asyncpg.connect(dsn, timeout=10, command_timeout=30)
-    try:
-        while True:
-            commits = rng.random() < 0.5
-            given = options(rng)
-            arguments = "".join(f", {name} => {json.dumps(value)}".replace('"', "'") for name, value in given.items())
-            await connection.execute(
-                f"{BEGUN}; BEGIN; INSERT INTO fault_callers"
-                f" SELECT aftercommit.submit_task('{Kind.QUICK}'{arguments}), 'plain SQL';"
-                + ("COMMIT" if commits else f"ROLLBACK; {ROLLED_BACK}")
-            )
-            await asyncio.sleep(PAUSE_SECONDS)
-    finally:
-        connection.terminate()
+async def with_psql(dsn: str, rng: random.Random) -> None:
+    """Scripts of psql; some of their transactions are prepared first."""
+    options = ("-X", "-q", "-o", os.devnull, "-v", "ON_ERROR_STOP=1", "-f", "-")
+    psql = await asyncio.create_subprocess_exec(postgres_binaries()["psql"], *options, dsn, stdin=PIPE, stdout=PIPE)
+    assert psql.stdin is not None
+    assert psql.stdout is not None
+    psql.stdin.write(f"{FINISH_PREPARED} \\gexec\n".encode())
+    while True:
+        for _ in range(PSQL_AT_ONCE):
+            psql.stdin.write(script(intend("psql", rng), prepared=f"{rng.getrandbits(64):x}").encode())
+        psql.stdin.write(b"\\echo done\n")
+        await psql.stdin.drain()
+        if not await psql.stdout.readline():
+            raise ConnectionError(f"psql ended with {await psql.wait()}")
+
+
+def script(intent: Intent, *, prepared: str) -> str:
+    arguments = "".join(f", {name} => {json.dumps(value)}".replace('"', "'") for name, value in intent.options.items())
+    submitting = f"aftercommit.submit_task('{Kind.QUICK}'{arguments})"
+    statements = ["BEGIN", intent.isolating]
+    if intent.savepoint:
+        statements += ["SAVEPOINT before", f"SELECT {submitting}", "ROLLBACK TO before"]
+    statements.append(intent.inserting(submitting))
+    if not intent.commits:
+        statements.append(intent.counting)
+    end = "COMMIT" if intent.commits else "ROLLBACK"
+    # As often as savepoints, and independent of them.
+    if int(prepared, 16) % 5 == 0:
+        statements += [f"PREPARE TRANSACTION '{prepared}'", f"{end} PREPARED '{prepared}'"]
+    else:
+        statements.append(end)
+    return ";\n".join([*statements, ""])
 
 
 DRIVERS: Final[dict[str, Callable[[str, random.Random], Awaitable[Any]]]] = {
     "psycopg": with_psycopg,
     "asyncpg": with_asyncpg,
     "sqlalchemy": with_sqlalchemy,
-    "plain SQL": with_plain_sql,
+    "psql": with_psql,
 }
+
+TABLES: Final = f"""
+    CREATE TABLE fault_callers (task_id uuid PRIMARY KEY, driver text NOT NULL);
+    CREATE SCHEMA rolled_back;
+    {"".join(f"CREATE SEQUENCE rolled_back.{driver};" for driver in DRIVERS)}
+"""
 
 
 async def main(driver: str, dsn: str, seed: str) -> None:

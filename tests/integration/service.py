@@ -132,6 +132,14 @@ class Service:
     async def maintenance(self, **changes: Any) -> RunningRole:
         return self._start(maintain, self.settings_of("maintenance", **changes))
 
+    async def all_roles(self, *modules: str) -> Api:
+        """One of each role; the worker has the handlers of ``modules``."""
+        api = await self.api()
+        await self.relay()
+        await self.maintenance()
+        await self.worker(worker_modules=modules)
+        return api
+
     def settings_of(self, role: str, **changes: Any) -> Settings:
         """The settings that a process of ``role`` is deployed with: other roles' have values that it must not use."""
         installation = {name: getattr(self.settings, name) for name in self.settings.model_fields_set}

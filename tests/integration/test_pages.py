@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 from uuid import UUID
 
@@ -120,17 +121,9 @@ def is_id(value: Any) -> bool:
         return False
 
 
-async def started(service: Service, *modules: str) -> Api:
-    api = await service.api()
-    await service.relay()
-    await service.maintenance()
-    await service.worker(worker_modules=modules)
-    return api
-
-
 async def test_tutorial_goes_as_it_is_written(service: Service, write_module: WriteModule) -> None:
     (code,) = blocks("documents/tutorial/first-task.md", "python")
-    reader = Reader(await started(service, write_module("shop", code)))
+    reader = Reader(await service.all_roles(write_module("shop", code)))
     for command, shown in dialogue("documents/tutorial/first-task.md"):
         await reader.type(command, shown)
 
@@ -139,7 +132,7 @@ async def test_handler_and_submit_of_the_readme_work(
     service: Service, write_module: WriteModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler, submit = blocks("README.md", "python")
-    api = await started(service, write_module("mail", handler))
+    api = await service.all_roles(write_module("mail", handler))
     patient = submit.replace(API_OF_THE_PAGES, api.url).replace("timeout=10", "timeout=60")  # a busy machine
     await asyncio.to_thread(exec, patient, {})
     assert capsys.readouterr().out.splitlines()[-1] == "{'sent_to': 'ada@example.com'}"  # the handler logs to it, too
@@ -147,15 +140,53 @@ async def test_handler_and_submit_of_the_readme_work(
     assert row.status == "succeeded"
 
 
-async def test_submit_with_retries_makes_one_task_however_often_it_is_called(service: Service) -> None:
+async def test_submits_of_the_page_about_them_make_one_task_however_often_they_are_called(service: Service) -> None:
     api = await service.api()
-    code = blocks("documents/how-to/submit.md", "python")[0].replace(API_OF_THE_PAGES, api.url)
-    names: dict[str, Any] = {}
-    await asyncio.to_thread(exec, code, names)
+    page = "documents/how-to/submit.md"
+    retrying, with_httpx, in_a_handler, after_the_commit = (
+        code.replace(API_OF_THE_PAGES, api.url) for code in blocks(page, "python")
+    )
+    names = await asyncio.to_thread(run_python, retrying)
     again = await asyncio.to_thread(names["submit"], {"type": "echo", "payload": {"order": 17}}, key="order-17-echo")
     assert again["id"] == names["task"]["id"]
     with pytest.raises(OSError, match="422"):
         await asyncio.to_thread(names["submit"], {"type": "no type"}, key="another")
+    handling = {"submit": names["submit"], "context": SimpleNamespace(task_id="t"), "order": 17}
+    for _ in range(2):
+        await asyncio.to_thread(run_python, in_a_handler, **handling)
+
+    async_names = run_python(with_httpx)
+    ids = {(await async_names["submit"]({"type": "echo"}, key="k"))["id"] for _ in range(2)}
+    await async_names["client"].aclose()
+    assert len(ids) == 1
+
+    (columns,) = blocks(page, "sql")
+    async with calling(service) as connection:
+        await connection.execute(
+            f"CREATE TABLE orders (id bigint PRIMARY KEY); INSERT INTO orders VALUES (17); {columns}"
+        )
+    submit_due = run_python(after_the_commit, submit=names["submit"])["submit_due"]
+    with psycopg.connect(dsn_of(service.settings)) as sync_connection:
+        for _ in range(2):
+            await asyncio.to_thread(submit_due, sync_connection)
+    rows = await service.query(
+        "SELECT type, confirmation_task = t.id FROM aftercommit.tasks AS t, orders ORDER BY t.id"
+    )
+    assert [tuple(row) for row in rows] == [
+        ("echo", False),
+        ("order.ship", False),
+        ("echo", False),
+        ("order.confirm", True),
+    ]
+
+
+async def test_handlers_of_the_page_about_them_run(service: Service, write_module: WriteModule) -> None:
+    examples = blocks("documents/how-to/handlers.md", "python")
+    api = await service.all_roles(*(write_module(f"handlers_{n}", code) for n, code in enumerate(examples)))
+    calls = {"report.render": {"year": 2026}, "report.print": {"pages": 2}, "report.render_pages": {"pages": 1}}
+    tasks = [await api.submit(type, payload=payload) for type, payload in calls.items()]
+    results = [(await api.get(task["id"], wait=SECONDS))["result"] for task in tasks]
+    assert results == ["the report of 2026", 2, 1]
 
 
 async def test_exactly_once_example_books_once_although_the_attempt_is_repeated(
@@ -165,7 +196,7 @@ async def test_exactly_once_example_books_once_although_the_attempt_is_repeated(
     await service.query("CREATE SCHEMA shop")
     await service.query("CREATE TABLE shop.accounts (id bigint PRIMARY KEY, balance bigint NOT NULL)")
     await service.query("INSERT INTO shop.accounts VALUES (1, 100)")
-    api = await started(service, write_module("bank", code))
+    api = await service.all_roles(write_module("bank", code))
     task = await api.submit("payment.book", payload={"account": 1, "amount": 20})
     assert (await api.get(task["id"], wait=SECONDS))["result"] == {"balance": 120}
     assert (await service.query("SELECT balance FROM shop.accounts"))[0][0] == 120
@@ -215,15 +246,14 @@ async def test_each_way_of_the_page_about_your_own_transaction_submits(service: 
     assert (await service.query("SELECT count(*) FROM public.orders"))[0][0] == 5
 
 
-def run_python(code: str) -> dict[str, Any]:
-    names: dict[str, Any] = {}
+def run_python(code: str, **names: Any) -> dict[str, Any]:
     exec(code, names)
     return names
 
 
 async def test_schedules_of_the_page_about_them_are_made_and_run(service: Service, write_module: WriteModule) -> None:
     (code,) = blocks("documents/how-to/schedules.md", "python")
-    api = await started(service, write_module("reports", code))
+    api = await service.all_roles(write_module("reports", code))
     reader = Reader(api)
     for command, shown in dialogue("documents/how-to/schedules.md"):
         await reader.type(command, shown)
@@ -237,7 +267,7 @@ async def test_examples_of_the_page_about_the_client_work(
     service: Service, write_module: WriteModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler, *examples = blocks("documents/how-to/call-from-python.md", "python")
-    api = await started(service, write_module("mail", handler))
+    api = await service.all_roles(write_module("mail", handler))
     names: dict[str, Any] = {}
     for code in examples:
         await asyncio.to_thread(exec, code.replace(API_OF_THE_PAGES, api.url), names)

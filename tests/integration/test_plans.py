@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -420,8 +420,40 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
 }
 """Statements that are sent through a ``DatabaseConnection``."""
 
+# What the functions run inside: each array of calls goes through one transaction.
+SUBMIT = "SELECT aftercommit.submit_task('type.1', '{}'"
+RETURNING_EXISTING = f"""{SUBMIT}, "unique" => '{{"key": "k"}}')"""
+REPLACING = f"""{SUBMIT}, "unique" => '{{"key": "k", "on_conflict": "replace"}}')"""
+REJECTING = f"""{SUBMIT}, "unique" => '{{"key": "k", "on_conflict": "reject"}}')"""
+BRIEFLY = f"""{SUBMIT}, "unique" => '{{"key": "k", "for_seconds": 1e-6}}')"""
+BATCH = """
+    SELECT aftercommit.submit_tasks((SELECT jsonb_agg(jsonb_build_object(
+        'type', 'type.1', 'unique', jsonb_build_object('key', n::text, 'on_conflict', 'replace')
+    )) FROM generate_series(1, 100) AS n))
+"""
+CALLS: dict[str, tuple[list[str], set[str]]] = {
+    "plain": ([f"{SUBMIT})"], set()),
+    "an idempotency key, then again": (
+        [f"{SUBMIT}, idempotency_key => 'k')"] * 2,
+        {"idempotency_keys_pkey", "tasks_pkey"},
+    ),
+    "a unique key, then the task that holds it": ([RETURNING_EXISTING] * 2, {"unique_keys_pkey", "tasks_pkey"}),
+    "a unique key, then another one in its place": ([REPLACING] * 2, {"unique_keys_pkey", "tasks_pkey"}),
+    "a unique key, then a refusal": ([REJECTING] * 2, {"unique_keys_pkey", "tasks_pkey"}),
+    "a unique key, then the next holder": ([BRIEFLY] * 2, {"unique_keys_pkey", "tasks_pkey"}),
+    "a batch, then another one in its place": ([BATCH] * 2, {"unique_keys_pkey", "tasks_pkey"}),
+}
+
+AUTO_EXPLAIN = """
+    LOAD 'auto_explain';
+    SET auto_explain.log_min_duration = 0;
+    SET auto_explain.log_nested_statements = on;
+    SET auto_explain.log_format = json;
+    SET auto_explain.log_level = notice
+"""
+
 PRIMARY_KEYS = {"tasks_pkey", "attempts_pkey", "outbox_rows_pkey", "idempotency_keys_pkey", "unique_keys_pkey"}
-SMALL = {"broker_marker", "claims", "workers", "queue_statistics", "queues"}
+SMALL = {"broker_marker", "claims", "workers", "queue_statistics", "queues", "shared_settings"}
 
 
 class Caught(Exception):
@@ -499,6 +531,24 @@ async def explain_kept(settings: Settings, call: Call, *, first: str = "") -> li
         return nodes(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE kept {nothing}"))
 
 
+async def explain_inside(
+    settings: Settings, calls: list[str], *, plan_cache_mode: str, first: str = ""
+) -> list[dict[str, Any]]:
+    """The same for all statements that the functions run inside, as Postgres logs them, under a caller's own settings.
+    A call that is refused is the last one. What ``first`` and the calls do is undone."""
+    logged: list[str] = []
+    async with connected(settings, {"plan_cache_mode": plan_cache_mode}) as connection:
+        await connection.execute(f"BEGIN; INSERT INTO aftercommit.queues VALUES ('tasks', 0); {first}")
+        await connection.execute(AUTO_EXPLAIN)
+        connection.add_log_listener(lambda _, message: logged.append(str(message)))
+        with suppress(asyncpg.PostgresError):
+            for call in calls:
+                await connection.execute(call)
+        await connection.execute("ROLLBACK")
+    plans = [json.loads(told[told.index("{") :]) for told in logged if "plan:" in told]
+    return [node for plan in plans for node in nodes([plan])]
+
+
 def nodes(answer: str | list[Any]) -> list[dict[str, Any]]:
     """All of a plan as Postgres tells it."""
 
@@ -552,3 +602,24 @@ async def test_retention_reads_no_more_than_it_looks_at(kind: Kind, plans_settin
 
 async def test_rescuer_records_by_index_too(plans_settings: Settings) -> None:
     check(await explain(plans_settings, lambda fetch: record.record(fetch, OUTCOMES)), {"tasks_pkey"})
+
+
+@pytest.mark.parametrize("plan_cache_mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("name", CALLS)
+async def test_functions_for_callers_use_indexes_inside(
+    name: str, plan_cache_mode: str, plans_settings: Settings
+) -> None:
+    calls, indexes = CALLS[name]
+    found = await explain_inside(plans_settings, calls, plan_cache_mode=plan_cache_mode)
+    check(found, indexes)
+    assert {"tasks", "outbox_rows"} <= {node.get("Relation Name") for node in found if "Operation" in node}
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_functions_for_callers_use_indexes_although_their_plans_are_of_empty_tables(
+    name: str, plans_settings: Settings
+) -> None:
+    calls, indexes = CALLS[name]
+    tables = "aftercommit.tasks, aftercommit.outbox_rows, aftercommit.unique_keys, aftercommit.idempotency_keys"
+    first = f"TRUNCATE {tables}; ANALYZE {tables}"
+    check(await explain_inside(plans_settings, calls, plan_cache_mode="force_generic_plan", first=first), indexes)

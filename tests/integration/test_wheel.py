@@ -123,6 +123,7 @@ def test_dev_runs_the_whole_service_in_an_empty_folder(everything: Environment, 
         first.until(lambda: "is ready after" in first.said())
         print(f"first start: {time.monotonic() - started:.1f} s")
         assert "none found in this folder" in first.said()
+        assert "database   postgresql://aftercommit:aftercommit@127.0.0.1:" in first.said()
         url = address(first)
         task = submit(url, "echo", {"hello": "world"})
         assert (task["status"], task["result"]) == ("succeeded", {"hello": "world"})

@@ -133,7 +133,8 @@ def test_every_page_stands_in_the_list_of_pages() -> None:
 
 
 def links() -> Iterator[tuple[Path, str]]:
-    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+    examples = [each for pattern in ("README.md", "*/README.md") for each in (ROOT / "examples").glob(pattern)]
+    for page in [*PAGES, ROOT / "CHANGELOG.md", *examples]:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             if not re.match(r"[a-z]+:", target):
                 yield page, target
@@ -190,6 +191,12 @@ def test_shell_blocks_use_only_commands_and_flags_that_aftercommit_has() -> None
 )
 def test_python_of_a_page_is_python(page: Path, code: str) -> None:
     compile(code, page.name, "exec")
+
+
+@pytest.mark.parametrize("name", ["client", "python"])
+def test_reference_page_imports_only_what_there_is(name: str) -> None:
+    (code,) = code_blocks(ROOT / f"documents/reference/{name}.md", "python")
+    exec(code, {})
 
 
 def test_http_page_has_every_endpoint_and_error_code() -> None:
