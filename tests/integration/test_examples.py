@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ import pytest
 
 from aftercommit.devstack.binaries import find_postgres
 from aftercommit.devstack.ports import HOST, accepts, free_port
-from tests.integration.callers import calling
+from tests.integration.callers import calling, know
 from tests.integration.conftest import ROOT
 from tests.integration.service import Api, Service
 from tests.integration.wheel import Running
@@ -70,6 +71,7 @@ def run(command: str, folder: Path, variables: Mapping[str, str]) -> subprocess.
 @pytest.fixture
 async def api(service: Service) -> Api:
     """The shop's tables, and every role."""
+    await know(service)
     async with calling(service) as owner:
         await owner.execute((EXAMPLES / "tables.sql").read_text())
     return await service.all_roles(HANDLERS)
@@ -97,6 +99,8 @@ async def order_over_http(command: str, folder: Path, variables: Mapping[str, st
                 async with session.post(f"http://{HOST}:{port}/orders", json=order) as response:
                     assert response.status < 500, f"{await response.text()}\n{application.said()}"
                     answers.append((response.status, await response.json()))
+        # Not as Ctrl-C does, which Python ignores in what a shell started in the background.
+        await asyncio.to_thread(application.stop, signal.SIGTERM)
     return answers
 
 

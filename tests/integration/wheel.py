@@ -144,9 +144,9 @@ class Running:
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.05)  # between two looks: another process's file calls nobody
 
-    def stop(self) -> int:
-        """As Ctrl-C does; returns the exit status."""
-        self._process.send_signal(signal.SIGINT)
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """As Ctrl-C does, or another signal; returns the exit status."""
+        self._process.send_signal(number)
         return self._process.wait(60)
 
     def __enter__(self) -> Self:
@@ -160,6 +160,7 @@ class Running:
                 self.stop()
             except subprocess.TimeoutExpired:
                 self._process.kill()
+                self._process.wait()
 
 
 def call(url: str, body: object | None = None) -> Any:
