@@ -18,6 +18,7 @@ NEW = ("payload_flaw", "check_types")
 """Each after those that it calls."""
 
 REPLACED = "submit_given"
+ENTRIES = ("submit_task", "submit_tasks")
 
 
 def upgrade() -> None:
@@ -42,9 +43,14 @@ def upgrade() -> None:
         _run(revision, name)
         op.execute(f"REVOKE EXECUTE ON FUNCTION aftercommit.{name} FROM PUBLIC")
     _run(revision, REPLACED)
+    # The caller's session keeps plans, also one that was made while the tables were small.
+    for name in ENTRIES:
+        op.execute(f"ALTER FUNCTION aftercommit.{name} SET enable_seqscan = off SET jit = off")
 
 
 def downgrade() -> None:
+    for name in ENTRIES:
+        op.execute(f"ALTER FUNCTION aftercommit.{name} RESET enable_seqscan RESET jit")
     op.execute(f"DROP FUNCTION aftercommit.{REPLACED}")
     _run("0009", REPLACED)
     op.execute(f"REVOKE EXECUTE ON FUNCTION aftercommit.{REPLACED} FROM PUBLIC")

@@ -201,9 +201,7 @@ BOUNDARIES: Final = {
     "worker-record-and-claim-unanswered-while-stopping": Boundary(
         *_RECORD_AND_CLAIM, answer_lost_while_stopping, 2, 10
     ),
-    "scheduler-before-commit": Boundary(
-        "maintenance", "aftercommit.db.schedule", None, "send_due", before_commit, 1, 4
-    ),
+    "scheduler-after-commit": Boundary("maintenance", "aftercommit.db.schedule", None, "send_due", after_commit, 1, 4),
     "ticker-before-commit": Boundary(
         "maintenance", "aftercommit.db.schedule_runs", None, "advance", before_commit, 2, 8
     ),

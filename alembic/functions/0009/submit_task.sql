@@ -18,8 +18,6 @@ CREATE FUNCTION aftercommit.submit_task(
 ) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET standard_conforming_strings = on
--- The caller's session keeps plans, also one that was made while the tables were small.
-SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
     given jsonb;

@@ -3,8 +3,6 @@
 CREATE FUNCTION aftercommit.submit_tasks(tasks jsonb, idempotency_key text DEFAULT NULL) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER ROWS 100
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET standard_conforming_strings = on
--- The caller's session keeps plans, also one that was made while the tables were small.
-SET enable_seqscan = off SET jit = off
 AS $$
 BEGIN
     IF jsonb_typeof(tasks) IS DISTINCT FROM 'array' THEN
