@@ -28,6 +28,7 @@ UNGROUPED_API: Final = "api-ungrouped"
 RELAY: Final = "relay"
 MAINTENANCE: Final = "maintenance"
 WORKER: Final = "worker"
+FORWARDER: Final = "forwarder"
 ROLES: Final = (MAINTENANCE, API, RELAY, WORKER)
 
 _MODULES: Final = {
@@ -36,6 +37,7 @@ _MODULES: Final = {
     RELAY: "app.outbox.run",
     MAINTENANCE: "app.maintenance.run",
     WORKER: "app.workers.run",
+    FORWARDER: "app.forward.run",
 }
 _SERVE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.02
@@ -95,6 +97,11 @@ class Installation:
     @property
     def amqp_url(self) -> str:
         return self.servers.environment()["RABBITMQ_URL"].rstrip("/") + f"/{self._name}"
+
+    @property
+    def forwarding(self) -> dict[str, str]:
+        """Settings of a forwarder from an outbox in this installation's own database."""
+        return {"FORWARD_DSN": self.dsn, "AFTERCOMMIT_URL": f"http://{HOST}:{self._port}"}
 
     async def start(self, *kinds: str, settings: Mapping[str, str] | None = None) -> None:
         """One more process of each kind, with ``settings`` of its own; returns when they serve."""

@@ -6,6 +6,7 @@ from bench.scenario import Scenario
 from bench.scenarios import (
     caller_transaction,
     drain,
+    forward,
     full_path,
     growth,
     horizon,
@@ -36,6 +37,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         share.SCENARIO,
         submit.SCENARIO,
         caller_transaction.SCENARIO,
+        forward.SCENARIO,
         idle.SCENARIO,
         imports.SCENARIO,
         growth.SCENARIO,
