@@ -1,7 +1,7 @@
 """Declares the queues and exchanges. A queue that cannot be used stops only itself: the others are declared."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from aftercommit.broker.broker_errors import sentence
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.difference import Difference
 from aftercommit.broker.topology import Queue
+from aftercommit.core.queues import WorkQueue
 from aftercommit.core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -38,9 +39,13 @@ class Report:
 class Declarer:
     """Declares what there should be, as often as asked; logs what changed in its report since the last time."""
 
-    def __init__(self, connection: BrokerConnection, settings: Settings) -> None:
+    def __init__(
+        self, connection: BrokerConnection, settings: Settings, work_queues: Callable[[], Sequence[WorkQueue]]
+    ) -> None:
+        """``work_queues`` are those there are at the moment."""
         self._connection = connection
-        self._work_queues = settings.work_queues
+        self._work_queues = work_queues
+        self._declared: Sequence[WorkQueue] | None = None
         self.queue_type = settings.rabbitmq_queue_type
         self._delays = frozenset(settings.retry_delays_seconds)
         self._compared_at: float | None = None
@@ -52,9 +57,29 @@ class Declarer:
         self._delays |= new
         return not new
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every work queue there is now was declared."""
+        return self._declared is self._work_queues()
+
     async def declare(self) -> Report:
         """Declare everything; what exists already is left as it is. Raises BrokerUnavailable."""
-        return await self._examine(create=True)
+        work_queues = self._work_queues()
+        self._tell(await self._examine(self._queues(work_queues), create=True))
+        self._declared = work_queues
+        return self.report
+
+    async def declare_new(self) -> Report:
+        """Declare the work queues that were not there at the last time. Raises BrokerUnavailable."""
+        work_queues = self._work_queues()
+        new = set(work_queues).difference(self._declared or ())
+        found = await self._examine([each for each in self._queues(work_queues) if each.work_queue in new], create=True)
+        self._tell(Report({**self.report.problems, **found.problems}, {**self.report.tuning, **found.tuning}))
+        self._declared = work_queues
+        return self.report
+
+    def _queues(self, work_queues: Iterable[WorkQueue]) -> list[Queue]:
+        return topology.queues(work_queues, sorted(self._delays), queue_type=self.queue_type)
 
     async def compare(self) -> Report:
         """As ``declare``, but only for what exists: creates nothing. Raises BrokerUnavailable.
@@ -63,22 +88,21 @@ class Declarer:
         """
         now = asyncio.get_running_loop().time()
         if self._compared_at is None or now - self._compared_at >= COMPARE_SECONDS:
-            await self._examine(create=False)
+            self._tell(await self._examine(self._queues(self._work_queues()), create=False))
             self._compared_at = now
         return self.report
 
-    async def _examine(self, *, create: bool) -> Report:
+    async def _examine(self, queues: Iterable[Queue], *, create: bool) -> Report:
         problems: dict[str, str] = {}
         tuning: dict[str, str] = {}
-        for queue in topology.queues(self._work_queues, sorted(self._delays), queue_type=self.queue_type):
+        for queue in queues:
             if not create and not await self._exists(queue.name):
                 continue
             if queue.exchange is not None and queue.exchange not in problems:
                 problems |= await self._problem_of_exchange(queue.exchange)
             if problem := problems.get(queue.exchange or "") or await self._problem_of_queue(queue, tuning):
                 problems[queue.name] = problem
-        self._tell(Report(problems, tuning))
-        return self.report
+        return Report(problems, tuning)
 
     async def _exists(self, name: str) -> bool:
         try:

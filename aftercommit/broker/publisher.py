@@ -66,6 +66,8 @@ class Publisher:
         if due:
             await self._declarer.declare()
             self._declared_at = now
+        elif not self._declarer.is_complete:
+            await self._declarer.declare_new()
 
     async def publish(self, messages: Sequence[Message]) -> list[Receipt]:
         """Publish all and wait for their confirms; the receipts stand in the order of the messages.

@@ -39,13 +39,15 @@ TUNING: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue. ``exchange`` is the durable topic exchange that it is bound to by ``routing_key``."""
+    """A durable queue. ``exchange`` is the durable topic exchange that it is bound to by ``routing_key``.
+    ``work_queue``: the one that it is, if it is one."""
 
     name: str
     structure: Mapping[str, Any]
     tuning: Mapping[str, Any] = field(default_factory=dict)
     exchange: str | None = None
     routing_key: str = ""
+    work_queue: WorkQueue | None = None
 
 
 def queues(work_queues: Iterable[WorkQueue], delays_seconds: Iterable[int], *, queue_type: QueueType) -> list[Queue]:
@@ -80,7 +82,7 @@ def _work_queue(work_queue: WorkQueue, queue_type: QueueType) -> Queue:
     }
     # A classic queue knows no delivery limit.
     tuning = {"x-delivery-limit": MAX_DELIVERIES} if queue_type is QueueType.QUORUM else {}
-    return Queue(str(work_queue), structure, tuning)
+    return Queue(str(work_queue), structure, tuning, work_queue=work_queue)
 
 
 def _retry_queue(priority: Priority, delay_seconds: int, queue_type: QueueType) -> Queue:

@@ -7,7 +7,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 from tenacity import AsyncRetrying
 
-from aftercommit.client import schedule_calls, service_calls, task_calls
+from aftercommit.client import queue_calls, schedule_calls, service_calls, task_calls
 from aftercommit.client.batches import Batcher
 from aftercommit.client.call import Call, Page
 from aftercommit.client.endpoint import described
@@ -91,7 +91,14 @@ class AsyncClient:
 
     list_types = lists(service_calls.list_types)
     get_type = sends(service_calls.get_type)
-    list_queues = sends(service_calls.list_queues)
+    list_queues = sends(queue_calls.list_queues)
+    get_queue = sends(queue_calls.get_queue)
+    put_queue = sends(queue_calls.put_queue)
+    delete_queue = sends(queue_calls.delete_queue)
+    pause_queue = sends(queue_calls.pause_queue)
+    resume_queue = sends(queue_calls.resume_queue)
+    purge_queue = sends(queue_calls.purge_queue)
+    get_purge = sends(queue_calls.get_purge)
     get_outbox = sends(service_calls.get_outbox)
     list_parked_rows = lists(service_calls.list_parked_rows)
     requeue = sends(service_calls.requeue)

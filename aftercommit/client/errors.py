@@ -105,6 +105,26 @@ class TypeNotFound(ApiError):
     CODE = "type-not-found"
 
 
+class QueueNotFound(ApiError):
+    CODE = "queue-not-found"
+
+
+class PurgeNotFound(ApiError):
+    CODE = "purge-not-found"
+
+
+class QueueInUse(ApiError):
+    """It has unfinished tasks, is being deleted, or is the default."""
+
+    CODE = "queue-in-use"
+
+
+class QueueFull(ApiError):
+    """A queue has as many unfinished tasks as its ``max_waiting`` says. Nothing was submitted."""
+
+    CODE = "queue-full"
+
+
 class ScheduleExists(ApiError):
     CODE = "schedule-exists"
 

@@ -107,7 +107,7 @@ class Attempt(Result):
     payload: dict[str, Any] | None = None
 
 
-class Queue(Result):
+class WorkQueue(Result):
     """A work queue. What RabbitMQ tells is None while it is away."""
 
     name: str
@@ -126,7 +126,7 @@ class Queue(Result):
 class Queues(Result):
     """``broker`` is ``up`` or what is wrong; ``problems`` has every queue and exchange that cannot be used."""
 
-    queues: tuple[Queue, ...]
+    queues: tuple[WorkQueue, ...]
     dead_letters: int | None
     broker: str
     problems: dict[str, str]
@@ -153,6 +153,43 @@ class Outbox(Result):
     oldest_age_seconds: float | None
     failed: int
     failed_rows: tuple[OutboxRow, ...]
+
+
+class Queue(Result):
+    """A queue, as it was set. ``paused`` and ``deleting`` tell since when, or are None; ``work_queues`` is None where
+    they were not asked for."""
+
+    name: str
+    is_default: bool
+    description: str | None
+    priorities: tuple[str, ...] | None
+    types: tuple[str, ...] | None
+    max_waiting: int | None
+    max_payload_bytes: int | None
+    max_retries: int | None
+    retry: dict[str, Any] | None
+    timeout_seconds: float | None
+    ordering: str
+    weights: dict[str, int] | None
+    max_running: int | None
+    rate_per_second: float | None
+    burst: int | None
+    paused: dict[str, Any] | None
+    deleting: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+    work_queues: tuple[WorkQueue, ...] | None = None
+
+
+class Purge(Result):
+    """``matching`` is counted up to 10,000 when the purge is asked for; of a dry run the others are None."""
+
+    id: UUID | None
+    queue: str
+    matching: int | None
+    cancelled: int
+    asked_at: datetime | None
+    ended_at: datetime | None
 
 
 class TypeOptions(Result):

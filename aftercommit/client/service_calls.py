@@ -1,10 +1,10 @@
-"""The calls about the service itself: types, queues, outbox, health."""
+"""The calls about the service itself: types, outbox, health."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from aftercommit.client.call import Call, Page, encode, paged, query
-from aftercommit.client.results import Outbox, OutboxRow, Queues, Readiness, Result, TaskType
+from aftercommit.client.results import Outbox, OutboxRow, Readiness, Result, TaskType
 
 NOT_READY: Final = 503
 
@@ -33,11 +33,6 @@ def get_type(type: str) -> Call[TaskType]:
     return Call(
         method="GET", path="/v1/types/{type}", names={"type": type}, repeatable=True, parse=TaskType.model_validate_json
     )
-
-
-def list_queues() -> Call[Queues]:
-    """Every work queue, and what is wrong with the broker. Raises ApiError."""
-    return Call(method="GET", path="/v1/queues", repeatable=True, parse=Queues.model_validate_json)
 
 
 def get_outbox() -> Call[Outbox]:

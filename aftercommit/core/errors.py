@@ -111,6 +111,26 @@ class TypeNotFound(AftercommitError):
     title = "No worker has declared this type"
 
 
+class QueueNotFound(AftercommitError):
+    code = "queue-not-found"
+    status = 404
+    title = "There is no such queue"
+
+
+class PurgeNotFound(AftercommitError):
+    code = "purge-not-found"
+    status = 404
+    title = "There is no such purge"
+
+
+class QueueInUse(AftercommitError):
+    """Something stands against what was asked of a queue: unfinished tasks, its deletion, or that it is the default."""
+
+    code = "queue-in-use"
+    status = 409
+    title = "The queue does not allow this now"
+
+
 class ScheduleExists(AftercommitError):
     code = "schedule-exists"
     status = 409
@@ -126,6 +146,15 @@ class ScheduleRefused(AftercommitError):
 
 
 # --- A server is away or busy: the same request may succeed later.
+
+
+class QueueFull(AftercommitError):
+    """A queue holds as many tasks as its ``max_waiting`` says. Nothing was submitted."""
+
+    code = "queue-full"
+    status = 429
+    title = "The queue is full"
+    retry_after_seconds = 5
 
 
 class Overloaded(AftercommitError):

@@ -8,6 +8,8 @@ from typing import Final, Self
 QUEUE_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,62}$"
 """No dots: the retry exchanges bind ``*.<priority>``, and ``*`` stands for exactly one word."""
 
+ANY: Final = "*"
+
 _QUEUE = re.compile(QUEUE_PATTERN)
 
 
@@ -41,6 +43,42 @@ class WorkQueue:
         if not dot or priority not in list(Priority):
             raise ValueError(f"{name!r} is not a work queue: write <queue>.<{'|'.join(Priority)}>, like tasks.high")
         return cls(parse_queue(queue), Priority(priority))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkQueuePattern:
+    """Work queues by name: ``emails.high``, ``emails`` (all its priorities), ``*.high``, or ``*``. None: any."""
+
+    queue: str | None
+    priority: Priority | None
+
+    def __str__(self) -> str:
+        if self.priority is None:
+            return self.queue or ANY
+        return f"{self.queue or ANY}.{self.priority}"
+
+    def matches(self, work_queue: WorkQueue) -> bool:
+        return self.queue in (None, work_queue.queue) and self.priority in (None, work_queue.priority)
+
+    @property
+    def precision(self) -> int:
+        """Of several patterns that match, the one with the highest goes."""
+        return (self.queue is not None) * 2 + (self.priority is not None)
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Read ``emails.high``, ``emails``, ``emails.*``, ``*.high`` or ``*``. Raises ValueError with a sentence that
+        says what is wrong."""
+        queue, dot, priority = name.partition(".")
+        if dot and priority not in (ANY, *Priority):
+            raise ValueError(
+                f"{name!r} names no work queues: write <queue>.<{'|'.join(Priority)}>, <queue> for all its priorities, "
+                f"*.<priority>, or *"
+            )
+        return cls(
+            None if queue == ANY else parse_queue(queue),
+            Priority(priority) if dot and priority != ANY else None,
+        )
 
 
 def parse_queue(name: str) -> str:

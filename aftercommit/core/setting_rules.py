@@ -17,17 +17,9 @@ def _no_queue_comes_twice(settings: "Settings") -> str | None:
 
 
 def _no_work_queue_comes_twice(settings: "Settings") -> str | None:
-    names = [work_queue for work_queue, _ in settings.worker_queues]
+    names = [pattern for pattern, _ in settings.worker_queues]
     if len(set(names)) < len(names):
         return "WORKER_QUEUES names a work queue twice: name it once"
-    return None
-
-
-def _work_queues_belong_to_queues(settings: "Settings") -> str | None:
-    strange = [str(work_queue) for work_queue, _ in settings.worker_queues if work_queue.queue not in settings.queues]
-    if strange:
-        known = ", ".join(settings.queues)
-        return f"WORKER_QUEUES names {', '.join(strange)}, but QUEUES lists only: {known}. Add the queue to QUEUES"
     return None
 
 
@@ -87,7 +79,6 @@ def _reconciler_waits_for_handed_back_messages(settings: "Settings") -> str | No
 RULES: Final[tuple[Callable[["Settings"], str | None], ...]] = (
     _no_queue_comes_twice,
     _no_work_queue_comes_twice,
-    _work_queues_belong_to_queues,
     _all_or_no_work_queues_have_a_weight,
     _lease_outlasts_a_failed_renewal,
     _payload_fits_into_a_body,

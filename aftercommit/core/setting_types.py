@@ -7,7 +7,7 @@ import yarl
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from aftercommit.core.queues import WorkQueue, parse_queue
+from aftercommit.core.queues import WorkQueuePattern, parse_queue
 
 
 class SchemaCheck(StrEnum):
@@ -32,7 +32,7 @@ def _parse_share(value: Any) -> Any:
     name, colon, weight = value.partition(":")
     if colon and not (weight.isascii() and weight.isdecimal() and int(weight) > 0):
         raise ValueError(f"the weight of {value!r} is not a whole number above 0: write tasks.high:6")
-    return WorkQueue.parse(name), int(weight) if colon else None
+    return WorkQueuePattern.parse(name), int(weight) if colon else None
 
 
 def _check_address(value: str) -> str:
@@ -57,8 +57,8 @@ HttpUrl = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(_check_add
 Dsn = Annotated[str, Field(pattern=r"^postgres(ql)?://")]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
-Share = tuple[WorkQueue, int | None]
-"""A work queue and its weight; None: strict order."""
+Share = tuple[WorkQueuePattern, int | None]
+"""Work queues and their weight; None: strict order."""
 
 Modules = Annotated[tuple[Annotated[str, AfterValidator(_check_module)], ...], NoDecode, BeforeValidator(_split)]
 Queues = Annotated[

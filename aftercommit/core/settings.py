@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from aftercommit.core.queues import Priority, QueueType, WorkQueue
+from aftercommit.core.queues import Priority, QueueType, WorkQueuePattern
 from aftercommit.core.setting_rules import broken_rules
 from aftercommit.core.setting_types import (
     BodyBytes,
@@ -62,9 +62,9 @@ class Settings(BaseSettings):
     outbox_eager_grace_seconds: Annotated[float, Field(ge=0.1, le=60)] = 2.0
 
     worker_queues: Shares = (
-        (WorkQueue("tasks", Priority.HIGH), None),
-        (WorkQueue("tasks", Priority.MEDIUM), None),
-        (WorkQueue("tasks", Priority.LOW), None),
+        (WorkQueuePattern("tasks", Priority.HIGH), None),
+        (WorkQueuePattern("tasks", Priority.MEDIUM), None),
+        (WorkQueuePattern("tasks", Priority.LOW), None),
     )
     worker_prefetch: Annotated[int, Field(ge=1, le=65_535)] = 100
     worker_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 50
@@ -122,11 +122,6 @@ class Settings(BaseSettings):
         if broken := broken_rules(self):
             raise ValueError("\n".join(broken))
         return self
-
-    @property
-    def work_queues(self) -> tuple[WorkQueue, ...]:
-        """Every work queue there is: each of QUEUES with each priority."""
-        return tuple(WorkQueue(queue, priority) for queue in self.queues for priority in Priority)
 
 
 def describe(error: ValidationError) -> list[str]:

@@ -17,8 +17,8 @@ _QUEUES: Final = """
 
 
 async def queues(fetch: Fetch, names: Sequence[str]) -> None:
-    """Make ``names`` known, the default queue first. Queues that were known before stay so, after these. Served by the
-    primary key; reads all of the table, which has a row per queue."""
+    """Make ``names`` known, the default queue first. Queues that were known before stay so, after these; one that was
+    deleted stays so too. Served by the primary key; reads all of the table, which has a row per queue."""
     await fetch(_QUEUES, names)
 
 

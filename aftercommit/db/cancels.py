@@ -51,6 +51,17 @@ _CANCEL_FREE: Final = _cancel(
 )
 
 
+_CANCEL_WAITING: Final = _cancel(
+    """
+        SELECT t.id, asked.reason FROM unnest($1::uuid[], $2::text[]) AS asked (id, reason)
+        JOIN aftercommit.tasks t ON t.id = asked.id
+        WHERE t.status = ANY($3::text[])
+        ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
+    """,
+    returning="t.id",
+)
+
+
 async def cancel(fetch: Fetch, task_id: UUID, *, reason: str | None = None) -> TaskRow | None:
     """Cancel a task that waits, and mark one that runs: it is cancelled once its code has stopped, and until then it
     can have no other outcome. The task as it is then; None when it is final, or there is none.
@@ -69,6 +80,12 @@ async def cancel_free(fetch: Fetch, reasons: Mapping[UUID, str]) -> set[UUID]:
     """
     rows = await fetch(_CANCEL_FREE, list(reasons), list(reasons.values()), states.SOURCES[Event.CANCEL])
     return {row["id"] for row in rows if row["status"] == Status.CANCELLED}
+
+
+async def cancel_waiting(fetch: Fetch, reasons: Mapping[UUID, str]) -> set[UUID]:
+    """As ``cancel_free``, but for tasks that run: they go on."""
+    rows = await fetch(_CANCEL_WAITING, list(reasons), list(reasons.values()), states.SOURCES[Event.CANCEL])
+    return {row["id"] for row in rows}
 
 
 _FIND_MARKED: Final = f"""

@@ -248,13 +248,73 @@ schedule_runs: Final = Table(
     comment="the account of ticks",
 )
 
-# For the functions that submit in SQL (migration 0009): processes know their queues from their settings.
 queues: Final = Table(
     "queues",
     metadata,
     Column("name", Text, primary_key=True),
     Column("position", Integer, comment="in QUEUES, the default first; null: it stands there no more"),
-    comment="every queue that QUEUES ever named",
+    Column("description", Text),
+    Column("priorities", ARRAY(Text), comment="which it takes; null: all"),
+    Column("types", ARRAY(Text), comment="which it takes; null: all"),
+    Column("max_waiting", Integer, comment="a submit beyond it is refused"),
+    Column("max_payload_bytes", Integer),
+    Column("max_retries", Integer, comment="of tasks and handlers that say nothing"),
+    Column("retry", JSON, comment="delays of tasks and handlers that say nothing"),
+    Column("timeout_seconds", Double, comment="of tasks and handlers that say nothing"),
+    Column("ordering", Text, nullable=False, server_default="strict", comment="strict or weighted"),
+    Column("weights", ARRAY(Integer), comment="of high, medium and low, where weighted"),
+    Column("max_running", Integer, comment="over all workers"),
+    Column("rate_per_second", Double, comment="starts, over all workers"),
+    Column("burst", Integer, comment="how many may start at once after a rest"),
+    _time("paused_at"),
+    Column("paused_by", Text, comment="who, or why"),
+    _time("deleting_at", comment="set: it takes nothing, starts nothing, and maintenance empties it"),
+    Column("delete_mode", Text, comment="refuse, move or cancel: what becomes of unfinished tasks"),
+    Column("move_to", Text),
+    _time("deleted_at", comment="set: there is no such queue, and QUEUES does not make it again"),
+    Column("left_in_broker", Boolean, nullable=False, server_default="false", comment="until they are deleted"),
+    _time("created_at", nullable=False, server_default=_NOW),
+    _time("updated_at", nullable=False, server_default=_NOW),
+    comment="every queue there is or was",
+)
+
+# Nothing here expires by a timer: a grant counts until its worker says less, or is proved dead.
+queue_grants: Final = Table(
+    "queue_grants",
+    metadata,
+    Column("queue", Text, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("granted", Integer, nullable=False, comment="how many it may run: its alone until it says less"),
+    Column("wanted", Integer, nullable=False),
+    Column("in_use", Integer, nullable=False),
+    PrimaryKeyConstraint("queue", "worker"),
+    Index("queue_grants_by_worker", "worker"),
+    comment="who may run how many of a queue with max_running",
+)
+
+rate_buckets: Final = Table(
+    "rate_buckets",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("tokens", Double, nullable=False, comment="starts that nobody has taken yet"),
+    _time("refilled_at", nullable=False),
+    comment="the token bucket of each queue with rate_per_second",
+)
+
+purges: Final = Table(
+    "purges",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("queue", Text, nullable=False),
+    Column("priority", Text),
+    Column("type", Text),
+    _time("created_before", nullable=False),
+    Column("after_priority", Text, nullable=False),
+    Column("after_id", Uuid, nullable=False, comment="up to here it is done"),
+    Column("cancelled", Integer, nullable=False, server_default="0"),
+    _time("asked_at", nullable=False, server_default=_NOW),
+    _time("ended_at"),
+    comment="what was asked to be cancelled, and how far it is",
 )
 
 shared_settings: Final = Table(

@@ -17,6 +17,9 @@ CANCEL_CHANNEL: Final = "aftercommit_cancel"
 TYPES_CHANNEL: Final = "aftercommit_types"
 """Workers declared types that are new, or other than before."""
 
+QUEUES_CHANNEL: Final = "aftercommit_queues"
+"""A queue was made, changed, paused or deleted."""
+
 _NOTIFY: Final = "SELECT pg_notify(channel, '') FROM unnest($1::text[]) AS channel"
 _PROBE: Final = "SELECT 1"
 

@@ -41,6 +41,10 @@ class Notifier:
         """Task types were declared, or declared anew."""
         self._send(notifications.TYPES_CHANNEL)
 
+    def queues(self) -> None:
+        """A queue was made, changed, paused or deleted."""
+        self._send(notifications.QUEUES_CHANNEL)
+
     def _send(self, channel: str) -> None:
         self._channels.add(channel)
         self._wake.set()

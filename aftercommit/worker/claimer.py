@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from aftercommit.runtime.poll import poll
 from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.fetcher import Fetcher, Offer
 from aftercommit.worker.heartbeat import Heartbeat
+from aftercommit.worker.limits import Limits
 from aftercommit.worker.postponed import FIRST_WAIT_SECONDS, Postponed
 from aftercommit.worker.recorder import Recorder
 from aftercommit.worker.slots import Slots
@@ -47,6 +48,8 @@ class Claim:
     refs: frozenset[TaskRef]
     tries: Mapping[TaskRef, int]
     again: bool = False
+    limited: Counter[str] = field(default_factory=Counter)
+    """How many offers are of each queue with a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,9 @@ class Claimer:
         recorder: Recorder,
         statistics: Statistics,
         signal: ClaimSignal,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._heartbeat = heartbeat
         self._connect = connect
         self._fetcher = fetcher
@@ -113,15 +118,28 @@ class Claimer:
         if name is None or share <= 0:
             self._signal.wants_slots = True
             return None
-        again = self._locked.take_due(share)
-        fetched = self._fetcher.take(share - len(again))
+        rooms = self._limits.rooms()
+        again = self._take_locked(share, rooms)
+        fetched = self._fetcher.take(share - len(again), rooms)
         self._signal.wants_slots = self._fetcher.buffered > 0
-        self._fetcher.refill(free_slots=share - len(again) - len(fetched))
+        self._fetcher.refill(free_slots=share - len(again) - len(fetched), rooms=rooms)
         if not (again or fetched):
             return None
         return self._open(
             name, [*(each.offer for each in again), *fetched], tries={each.offer[1]: each.tries for each in again}
         )
+
+    def _take_locked(self, most: int, rooms: Mapping[str, int]) -> list[LockedOffer]:
+        """What is due of what was locked. That of a queue which is shut meanwhile, or has a limit, waits for its turn
+        again."""
+        due = self._locked.take_due(most)
+        late = [each.offer for each in due if self._must_wait(each.offer, rooms)]
+        self._fetcher.put_back(late)
+        return [each for each in due if each.offer not in late] if late else due
+
+    def _must_wait(self, offer: Offer, rooms: Mapping[str, int]) -> bool:
+        work_queue = offer[0].delivery.work_queue
+        return work_queue.queue in rooms or self._fetcher.is_shut(work_queue)
 
     def _next_unanswered(self, name: str | None) -> Claim | None:
         """It is asked again unchanged: it may be committed, and nobody else can tell."""
@@ -131,6 +149,7 @@ class Claimer:
                 return claim
             # Under a lost lease it is the rescuer's, and its refs are stale.
             self._asked -= claim.refs
+            self._limits.answered(claim.limited, ())
             self._fetcher.put_back(claim.offers)
         return None
 
@@ -139,7 +158,7 @@ class Claimer:
         # A second message for what already runs here, or is being claimed, is stale like any other.
         refs = frozenset(ref for _, ref in offers) - self._asked - self._recorder.unrecorded
         self._asked |= refs
-        return Claim(uuid7(), name, offers, refs, tries)
+        return Claim(uuid7(), name, offers, refs, tries, limited=self._limits.took(offers))
 
     async def _claim(self, connection: DatabaseConnection, claim: Claim) -> None:
         """Claim what is offered, start it, acknowledge it. Raises DatabaseUnavailable: then it is to be asked again."""
@@ -154,7 +173,8 @@ class Claimer:
         self._recorder.expect(claim.id, claimed, keep=claim.again and bool(locked))
         self._statistics.claimed(claimed)
         for task in claimed:
-            self._slots.start(task, still_ours=self._heartbeat.name == claim.worker)
+            self._slots.start(task, still_ours=self._heartbeat.holds(claim.worker))
+        self._limits.answered(claim.limited, claimed)
         self._postpone(claim, locked)
         _acknowledge([offer for offer in claim.offers if offer[1] not in locked])
 

@@ -3,79 +3,126 @@
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import structlog
 
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.consumer import Delivery
-from aftercommit.core.queues import WorkQueue
+from aftercommit.core.queues import WorkQueue, WorkQueuePattern
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.runtime.poll import poll
+from aftercommit.runtime.known_queues import KnownQueues
+from aftercommit.runtime.poll import first_of, poll
 from aftercommit.worker.prefetch_buffer import Incoming, PrefetchBuffer
-from aftercommit.worker.queue_picker import QueuePicker
+from aftercommit.worker.turns import Turns
+
+log = structlog.get_logger(__name__)
 
 Offer = tuple[Incoming, TaskRef]
 """A ref to claim, and the delivery that it came with."""
 
+NO_LIMITS: Final[Mapping[str, int]] = MappingProxyType({})
+
 
 class Fetcher:
-    """``on_work`` is called whenever a buffer got something."""
+    """``on_work`` is called whenever a buffer got something, or may be taken from again.
+
+    It consumes the work queues that ``shares`` names, of those that ``queues`` has at the moment.
+    """
 
     def __init__(
         self,
         connection: BrokerConnection,
         *,
-        shares: Mapping[WorkQueue, int | None],
+        shares: Sequence[tuple[WorkQueuePattern, int | None]],
+        queues: KnownQueues,
         prefetch: int,
         hand_back_seconds: float,
         on_work: Callable[[], None],
         on_malformed: Callable[[Delivery, str], None],
     ) -> None:
         self._connection = connection
-        self._picker = QueuePicker(shares)
-        self._buffers = {
-            work_queue: PrefetchBuffer(
-                connection,
-                work_queue,
-                prefetch=prefetch,
-                hand_back_seconds=hand_back_seconds,
-                on_work=on_work,
-                on_malformed=on_malformed,
-            )
-            for work_queue in shares
-        }
+        self._queues = queues
+        self._turns = Turns(shares)
+        self._prefetch = prefetch
+        self._hand_back_seconds = hand_back_seconds
+        self._on_work = on_work
+        self._on_malformed = on_malformed
+        self._buffers: dict[WorkQueue, PrefetchBuffer] = {}
+        self._retired: dict[WorkQueue, asyncio.Event] = {}
+        self._bounds: Mapping[str, int] = NO_LIMITS
+        self._missing: set[WorkQueuePattern] = set()
+        self._changed = asyncio.Event()
+        queues.follow(self._changed)
+        self._arrange()
 
-    def take(self, slots: int) -> list[Offer]:
-        """Up to ``slots`` refs, from the work queues in their order or by their weights."""
+    def take(self, slots: int, rooms: Mapping[str, int] = NO_LIMITS) -> list[Offer]:
+        """Up to ``slots`` refs, from the work queues in their order or by their weights. ``rooms``: how many of a
+        queue, where it has a limit."""
         offers: list[Offer] = []
-        candidates = {work_queue for work_queue, buffer in self._buffers.items() if buffer.deliveries}
+        left = dict(rooms)
+        candidates = {
+            work_queue
+            for work_queue, buffer in self._buffers.items()
+            if buffer.deliveries and not buffer.is_shut and left.get(work_queue.queue, 1) > 0
+        }
         while len(offers) < slots and candidates:
-            buffer = self._buffers[self._picker.next(candidates)]
-            offers.append(buffer.take())
-            if len(candidates) == 1 or not self._picker.weighted:
-                # No other queue has a turn before this one is empty.
-                while buffer.deliveries and len(offers) < slots:
-                    offers.append(buffer.take())
+            buffer = self._buffers[self._turns.next(candidates)]
+            name = buffer.work_queue.queue
+            # No other queue has a turn before this one is empty.
+            alone = len(candidates) == 1 or self._turns.is_alone(buffer.work_queue)
+            most = min(slots - len(offers) if alone else 1, left.get(name, slots))
+            taken = 0
+            while taken < most and buffer.deliveries:
+                offers.append(buffer.take())
+                taken += 1
             if not buffer.deliveries:
                 candidates.discard(buffer.work_queue)
+            if name in left:
+                left[name] -= taken
+                if not left[name]:
+                    candidates -= {each for each in candidates if each.queue == name}
         return offers
 
-    def refill(self, *, free_slots: int) -> None:
+    def is_shut(self, work_queue: WorkQueue) -> bool:
+        """Whether nothing of it may start now."""
+        buffer = self._buffers.get(work_queue)
+        return buffer is None or buffer.is_shut
+
+    def bound(self, bounds: Mapping[str, int]) -> None:
+        """Let the buffers of these queues hold at most so many deliveries each: their limits let no more start soon."""
+        self._bounds = bounds
+        self._regulate()
+        self._on_work()
+
+    def refill(self, *, free_slots: int, rooms: Mapping[str, int] = NO_LIMITS) -> None:
         """Let the buffers receive more, after a ``take`` that left so many slots free.
 
-        In strict order a later work queue that had to hand back waits until the earlier ones leave a slot free.
+        In strict order a later work queue that had to hand back waits until the earlier ones leave a slot free. One
+        whose limit leaves no room waits for that.
         """
-        if free_slots or self._picker.weighted:
-            for buffer in self._buffers.values():
-                buffer.refill()
+        if free_slots or self._turns.are_shared:
+            for work_queue, buffer in self._buffers.items():
+                if rooms.get(work_queue.queue, 1) > 0:
+                    buffer.refill()
 
     def put_back(self, offers: Sequence[Offer]) -> None:
         """Undo a ``take``: the refs wait for their turn again, in their order."""
         for incoming, ref in reversed(offers):
-            self._buffers[incoming.delivery.work_queue].put_back(incoming, ref)
+            # Of a queue that is gone RabbitMQ has its messages back.
+            if (buffer := self._buffers.get(incoming.delivery.work_queue)) is not None:
+                buffer.put_back(incoming, ref)
 
     def hold(self, offer: Offer) -> None:
         """The row of a ref that was taken is locked, and not only for a moment."""
         incoming, _ = offer
-        self._buffers[incoming.delivery.work_queue].hold(incoming)
+        if (buffer := self._buffers.get(incoming.delivery.work_queue)) is not None:
+            buffer.hold(incoming)
+
+    def waiting(self, queue: str) -> int:
+        """Messages of a queue that wait in this worker."""
+        return sum(len(buffer.deliveries) for each, buffer in self._buffers.items() if each.queue == queue)
 
     @property
     def buffered(self) -> int:
@@ -83,11 +130,50 @@ class Fetcher:
         return sum(len(buffer.deliveries) for buffer in self._buffers.values())
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Consume every work queue, each on its own channel, until ``stopping``."""
+        """Consume every work queue, each on its own channel, until ``stopping``; follow what queues there are."""
         async with asyncio.TaskGroup() as group:
-            for buffer in self._buffers.values():
-                tick = functools.partial(buffer.consume, stopping)
-                group.create_task(poll(f"consume {buffer.work_queue}", tick, stopping=stopping))
+            while not stopping.is_set():
+                self._changed.clear()
+                self._arrange()
+                for work_queue, buffer in self._buffers.items():
+                    if work_queue not in self._retired:
+                        retired = self._retired[work_queue] = asyncio.Event()
+                        tick = functools.partial(buffer.consume, retired)
+                        group.create_task(poll(f"consume {work_queue}", tick, stopping=retired))
+                self._on_work()
+                await first_of(stopping, self._changed)
+            for retired in self._retired.values():
+                retired.set()
+
+    def _arrange(self) -> None:
+        """Have a buffer for each work queue that is served, and none for others."""
+        served = self._turns.arrange(self._queues.by_name) if self._queues.is_read else ()
+        for gone in self._buffers.keys() - set(served):
+            del self._buffers[gone]
+            if (retired := self._retired.pop(gone, None)) is not None:
+                retired.set()
+        self._buffers = {each: self._buffers.get(each) or self._open(each) for each in served}
+        self._regulate()
+        missing = set(self._turns.missing()) if self._queues.is_read else set()
+        for pattern in missing - self._missing:
+            log.warning("no_such_queue", worker_queues=str(pattern))
+        self._missing = missing
+
+    def _open(self, work_queue: WorkQueue) -> PrefetchBuffer:
+        return PrefetchBuffer(
+            self._connection,
+            work_queue,
+            prefetch=self._prefetch,
+            hand_back_seconds=self._hand_back_seconds,
+            on_work=self._on_work,
+            on_malformed=self._on_malformed,
+        )
+
+    def _regulate(self) -> None:
+        for work_queue, buffer in self._buffers.items():
+            options = self._queues.by_name.get(work_queue.queue)
+            closed = options is None or options.paused or options.deleting
+            buffer.bound(0 if closed else self._bounds.get(work_queue.queue))
 
     async def close(self) -> None:
         await self._connection.close()

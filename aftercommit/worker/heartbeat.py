@@ -44,6 +44,7 @@ class Heartbeat:
         self._settings = settings
         self._handlers = handlers
         self._statistics = statistics
+        self._safe_until = 0.0
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
@@ -55,6 +56,11 @@ class Heartbeat:
 
     def start(self) -> None:
         self._thread.start()
+
+    def holds(self, name: str) -> bool:
+        """Whether the lease of this name is held at this very moment: a process that was stopped for a while finds out
+        here, before it starts anything."""
+        return self.name == name and time.monotonic() < self._safe_until
 
     async def next_change(self, stopping: asyncio.Event) -> None:
         """Return when ``name`` has changed since the last call, or at ``stopping``. For one caller."""
@@ -86,6 +92,7 @@ class Heartbeat:
                 tell("lease_not_opened", error=str(error))
                 await self._pause_until(time.monotonic() + RETRY_SECONDS)
                 continue
+            self._safe_until = asked_at + self._settings.worker_lease_seconds * SAFE_PART
             log.info("lease_opened", worker=name)
             self._tell(name)
             await self._renew_until_lost(connection, name, asked_at)
@@ -129,6 +136,7 @@ class Heartbeat:
             if not held:
                 return
             asked_at = asking_at
+            self._safe_until = asked_at + safe_seconds
             await self._pause_until(asked_at + settings.worker_lease_renew_seconds)
 
     async def _renew(self, connection: DatabaseConnection, name: str) -> bool:

@@ -5,6 +5,8 @@ cannot start within ``hand_back_seconds`` go back, so that an idle worker gets t
 a slot is free. The prefetch follows what the worker managed: a quarter after each hand-back, twice as much whenever the
 buffer was empty while slots were free. Deliveries that are held, since the rows of their tasks are locked, come on top:
 they must not keep others out.
+
+A buffer may be shut, for instance since its queue is paused: it hands back what it has and receives nothing.
 """
 
 import asyncio
@@ -72,10 +74,23 @@ class PrefetchBuffer:
         self._on_work = on_work
         self._on_malformed = on_malformed
         self._wants_more = asyncio.Event()
+        self._regulated = asyncio.Event()
+        self._most: int | None = None
+        self._receives = 0
         self._paused = False
         self._grown_at = 0.0
         self._held: set[Incoming] = set()
         self._held_on_top = 0
+
+    @property
+    def is_shut(self) -> bool:
+        return self._most == 0
+
+    def bound(self, most: int | None) -> None:
+        """Hold at most so many deliveries, whatever the prefetch says; 0 shuts the buffer."""
+        if most != self._most:
+            self._most = most
+            self._regulated.set()
 
     def refill(self) -> None:
         """Slots are free: a paused buffer receives again, an empty one may hold more."""
@@ -110,10 +125,14 @@ class PrefetchBuffer:
         subscription = Subscription(self._connection, self.work_queue, on_delivery=self._receive)
         try:
             await subscription.open()
-            await self._start(subscription)
+            self._paused = True
+            if not self.is_shut:
+                await self._start(subscription)
             while not (stopping.is_set() or subscription.lost.is_set()):
                 check_seconds = self._hand_back_seconds / CHECKS_PER_HAND_BACK
-                await first_of(stopping, subscription.lost, self._wants_more, timeout_seconds=check_seconds)
+                await first_of(
+                    stopping, subscription.lost, self._wants_more, self._regulated, timeout_seconds=check_seconds
+                )
                 await self._regulate(subscription)
         finally:
             # When the channel closes the broker takes back what was not acknowledged.
@@ -133,8 +152,13 @@ class PrefetchBuffer:
 
     async def _regulate(self, subscription: Subscription) -> None:
         now = asyncio.get_running_loop().time()
-        if self.deliveries and now - self.deliveries[0].delivery.received_at > self._hand_back_seconds:
-            await self._hand_back(subscription)
+        if self._regulated.is_set():
+            self._regulated.clear()
+            await self._obey(subscription)
+        elif self.is_shut:
+            self._wants_more.clear()
+        elif self.deliveries and now - self.deliveries[0].delivery.received_at > self._hand_back_seconds:
+            await self._hand_back(subscription, prefetch=max(1, self._prefetch // 4))
         elif self._wants_more.is_set() and self._paused:
             await self._start(subscription)
         elif self._wants_more.is_set() and now - self._grown_at > GROWTH_SECONDS:
@@ -144,6 +168,20 @@ class PrefetchBuffer:
             await self._restart(subscription)
         else:
             self._wants_more.clear()
+
+    async def _obey(self, subscription: Subscription) -> None:
+        """Do what ``bound`` said."""
+        if self.is_shut:
+            if not self._paused:
+                await self._hand_back(subscription, prefetch=self._prefetch)
+        elif self._paused:
+            await self._start(subscription)
+        elif self._receives != self._to_receive():
+            await self._restart(subscription)
+
+    def _to_receive(self) -> int:
+        most = self._prefetch if self._most is None else min(self._prefetch, self._most)
+        return min(most + self._held_on_top, LARGEST_PREFETCH)
 
     def _count_held(self) -> int:
         self._held = {incoming for incoming in self._held if incoming.lent and not incoming.settled}
@@ -159,13 +197,15 @@ class PrefetchBuffer:
         self._paused = False
         self._grown_at = asyncio.get_running_loop().time()
         self._held_on_top = self._count_held()
-        await subscription.consume(prefetch=min(self._prefetch + self._held_on_top, LARGEST_PREFETCH))
+        self._receives = self._to_receive()
+        await subscription.consume(prefetch=self._receives)
 
-    async def _hand_back(self, subscription: Subscription) -> None:
+    async def _hand_back(self, subscription: Subscription, *, prefetch: int) -> None:
+        """Receive nothing until there is room, and ``prefetch`` then."""
         await subscription.pause()
         self._wants_more.clear()
         self._paused = True
-        self._prefetch = max(1, self._prefetch // 4)
+        self._prefetch = prefetch
         # Deliveries that were on the way when the consumer stopped are in the buffer by now.
         waiting = self._give_up()
         for incoming in waiting:

@@ -18,6 +18,10 @@ class QueuePicker(Generic[K]):
         self._credits = dict.fromkeys(self._weights, 0)
         self.weighted = all(weight is not None for weight in self._weights.values())
 
+    @property
+    def keys(self) -> Set[K]:
+        return self._weights.keys()
+
     def next(self, candidates: Set[K]) -> K:
         """The queue to serve. ``candidates`` are those with work, at least one of the known queues."""
         richest: K | None = None

@@ -13,6 +13,7 @@ from aftercommit.broker.connection import BrokerConnection
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.runtime.announce import announce
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import first_of
 from aftercommit.runtime.role import run_role
@@ -29,6 +30,7 @@ from aftercommit.worker.handler_threads import HandlerThreads
 from aftercommit.worker.handler_transaction import HandlerTransactions
 from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.isolated_attempt import run_isolated
+from aftercommit.worker.limits import Limits
 from aftercommit.worker.poison_messages import PoisonMessages
 from aftercommit.worker.process_runner import ProcessRunner
 from aftercommit.worker.progress_writer import ProgressWriter
@@ -58,8 +60,11 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
     signal = ClaimSignal()
 
     statistics = Statistics()
-    options = handlers.options(max_retries=settings.max_retries, timeout_seconds=settings.task_timeout_seconds)
-    heartbeat = Heartbeat(settings, handlers=options, statistics=statistics)
+    heartbeat = Heartbeat(
+        settings,
+        handlers=handlers.options(max_retries=settings.max_retries, timeout_seconds=settings.task_timeout_seconds),
+        statistics=statistics,
+    )
     notifier = Notifier(connect())
     poison_messages = PoisonMessages(connect(), notifier)
     recorder = Recorder(connect(), notifier, statistics)
@@ -85,14 +90,17 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         statistics=statistics,
         signal=signal,
     )
+    queues = KnownQueues(settings.queues)
     fetcher = Fetcher(
         BrokerConnection(settings.rabbitmq_url, name=f"aftercommit-worker {socket.gethostname()}-{os.getpid()}"),
-        shares=dict(settings.worker_queues),
+        shares=settings.worker_queues,
+        queues=queues,
         prefetch=settings.worker_prefetch,
         hand_back_seconds=settings.worker_hand_back_seconds,
         on_work=signal.set,
         on_malformed=poison_messages.add,
     )
+    limits = Limits(queues=queues, connect=connect, heartbeat=heartbeat, slots=slots, fetcher=fetcher, signal=signal)
     claimer = Claimer(
         heartbeat=heartbeat,
         connect=connect,
@@ -101,6 +109,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         recorder=recorder,
         statistics=statistics,
         signal=signal,
+        limits=limits,
     )
 
     def tell(done: Mapping[str, int]) -> None:
@@ -113,9 +122,6 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
             **done,
         )
 
-    declare = partial(declare_types, handlers.by_type.values(), connect, notifier)
-    declared = DeclaredSchedules(handlers.by_type.values(), settings.worker_modules, connect(), notifier)
-
     heartbeat.start()
     async with asyncio.TaskGroup() as until_drained:
         until_drained.create_task(recorder.run(drained))
@@ -123,17 +129,28 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         until_drained.create_task(start_times.run(drained))
         until_drained.create_task(progress.run(drained))
         until_drained.create_task(slots.watch(heartbeat, drained))
+        until_drained.create_task(limits.run(drained))
         until_drained.create_task(CancelWatcher(connect(), slots).run(drained))
         until_drained.create_task(
             summarise(tell, statistics.outcomes, seconds=settings.log_summary_seconds, stopping=stopping)
         )
         async with asyncio.TaskGroup() as until_stopping:
             until_stopping.create_task(claimer.run(stopping))
+            until_stopping.create_task(queues.run(connect(), stopping))
             until_stopping.create_task(fetcher.run(stopping))
             until_stopping.create_task(poison_messages.run(stopping))
-            until_stopping.create_task(announce("declare_types", declare, stopping=stopping))
-            until_stopping.create_task(declared.run(stopping))
+            until_stopping.create_task(
+                announce(
+                    "declare_types",
+                    partial(declare_types, handlers.by_type.values(), connect, notifier),
+                    stopping=stopping,
+                )
+            )
+            until_stopping.create_task(
+                DeclaredSchedules(handlers.by_type.values(), settings.worker_modules, connect(), notifier).run(stopping)
+            )
             until_stopping.create_task(_stop_when(threads_exhausted, stopping))
+        limits.stop()
         await slots.drain(settings.worker_shutdown_seconds)
         await recorder.drain(settings.worker_lease_seconds)
         drained.set()

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -37,6 +38,8 @@ class Slots:
         self._statistics = statistics
         self._signal = signal
         self._attempts: set[Attempt] = set()
+        self.taken_by: Final[Counter[str]] = Counter()
+        """Slots by queue."""
         self._tells_starts = log.is_enabled_for(logging.DEBUG)
 
     @property
@@ -72,6 +75,7 @@ class Slots:
         if self._tells_starts:
             log.debug("task_started", task_id=task.id, type=task.type, queue=task.queue, attempt=task.attempt)
         self._attempts.add(attempt)
+        self.taken_by[task.queue] += 1
         attempt.runner = asyncio.create_task(self._run(attempt))
         attempt.runner.add_done_callback(functools.partial(self._on_run, attempt))
 
@@ -127,6 +131,7 @@ class Slots:
 
     def _free(self, attempt: Attempt, _thread: asyncio.Future[Any] | None = None) -> None:
         self._attempts.discard(attempt)
+        self.taken_by[attempt.task.queue] -= 1
         self._signal.slot_freed()
 
     def _cancel(self, attempts: Iterable[Attempt]) -> None:

@@ -27,12 +27,15 @@ schemathesis.openapi.format(ZONE_FORMAT, st.sampled_from(["UTC", "Europe/Berlin"
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: Any, kwargs: dict[str, Any]) -> None:
     """Make each good key a new one, and give payloads the fields that unique keys are made of: that a key stands for
-    its first request, and which fields a payload must have, is no part of a request's schema."""
+    its first request, and which fields a payload must have, is no part of a request's schema; nor is which parameters
+    go together."""
     for task in _tasks(case.body):
         if isinstance(unique := task.get("unique"), dict) and isinstance(unique.get("fields"), list):
             _part(unique["fields"])
             _complete(task.setdefault("payload", {}), unique["fields"])
         _put_deadline_last(task)
+    if case.query and {"move_to", "cancel"} <= case.query.keys():
+        del case.query["cancel"]
     if re.fullmatch(KEY_PATTERN, str((case.headers or {}).get(HEADER, ""))):
         case.headers[HEADER] = f"key-{next(_numbers)}"
 

@@ -16,6 +16,7 @@ from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.declaration import Declarer
 from aftercommit.core.settings import Settings
 from aftercommit.db.engine import create_engine
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.role import Role
 from aftercommit.server.api.app import create_app
 from aftercommit.server.api.run import Server
@@ -174,7 +175,7 @@ class Service:
         """Declare the topology; returns an open connection for the test's own use."""
         connection = BrokerConnection(self.settings.rabbitmq_url, name="test")
         self._stack.push_async_callback(connection.close)
-        await Declarer(connection, self.settings).declare()
+        await a_declarer(connection, self.settings).declare()
         return connection
 
     async def query(self, statement: str, **parameters: Any) -> list[Any]:
@@ -200,3 +201,9 @@ class Service:
             " WHERE finished_at IS NULL) AND NOT EXISTS (SELECT FROM aftercommit.outbox_rows)",
             seconds=seconds,
         )
+
+
+def a_declarer(connection: BrokerConnection, settings: Settings) -> Declarer:
+    """Of the queues in QUEUES."""
+    queues = KnownQueues(settings.queues)
+    return Declarer(connection, settings, lambda: queues.work_queues)

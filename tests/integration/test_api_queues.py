@@ -5,11 +5,10 @@ from uuid import UUID
 
 import pytest
 
-from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.message import Message
 from aftercommit.broker.publisher import Publisher
 from aftercommit.devstack.ports import free_port
-from tests.integration.service import Api, Service
+from tests.integration.service import Api, Service, a_declarer
 
 PARKED = """
     INSERT INTO aftercommit.outbox_rows (work_queue, task_ids, dispatches, attempts, last_error, failed_at)
@@ -60,7 +59,7 @@ async def test_queue_counts_what_postgres_and_rabbitmq_have(service: Service) ->
     # Two claims of one worker list the task that runs, and others that ended.
     for ids in (tasks[1:4], tasks[1:2]):
         await service.query(CLAIM, ids=[UUID(task["id"]) for task in ids])
-    publisher = Publisher(connection, Declarer(connection, service.settings), confirm_seconds=10)
+    publisher = Publisher(connection, a_declarer(connection, service.settings), confirm_seconds=10)
     await publisher.prepare()
     await publisher.publish(
         [

@@ -156,7 +156,7 @@ async def test_rows_that_the_service_refuses_are_set_aside_and_hold_up_nobody(
         assert "waiting     0\n" in shown
         assert "refused     3\n" in shown
         assert "forwarder   runs" in shown
-        assert "queue: 'nowhere' is not one of QUEUES: tasks" in shown
+        assert "queue: there is no queue 'nowhere': there is tasks" in shown
         (row,) = await caller.connection.fetch("SELECT min(id) AS id FROM aftercommit_outbox.rows")
         await caller.connection.execute("UPDATE aftercommit_outbox.rows SET request = request - 'queue'")
         assert await asyncio.to_thread(commands.run, "retry", [row["id"]], []) == 0

@@ -17,6 +17,7 @@ from aftercommit.core.states import Status
 from aftercommit.db import reconcile
 from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.devstack.servers import Servers
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance.loss_detector import LossDetector
 from tests.integration.rows import add_tasks, ids
@@ -46,7 +47,7 @@ async def detect(settings: Settings, connection: BrokerConnection) -> AsyncItera
             notifier,
             Marker(connection, queue_type),
             queue_type=queue_type,
-            work_queues=settings.work_queues,
+            work_queues=lambda: KnownQueues(settings.queues).work_queues,
             interval_seconds=INTERVAL_SECONDS,
         )
 

@@ -36,7 +36,9 @@ from aftercommit.db import (
     outbox,
     outbox_counts,
     progress,
+    queue_clearing,
     queue_counts,
+    queues,
     reconcile,
     record,
     record_and_claim,
@@ -126,6 +128,14 @@ IDS = [UUID(int=(1767225600000 + n * 4000) << 80 | 0x7 << 76 | 0x2 << 62 | n) fo
 LAST_ID = UUID(int=(1767225600000 + TASKS * 4000) << 80)
 OUTCOMES = [Outcome(task_id=task_id, attempt=1, worker="worker", ending=Event.SUCCEED, result="1") for task_id in IDS]
 
+PURGE = {
+    "queue": "emails",
+    "priority": "high",
+    "type": None,
+    "created_before": NOON,
+    "after_priority": "",
+    "after_id": UUID(int=0),
+}
 KEYS = [hashlib.sha256(str(task_id).encode()).digest() for task_id in IDS]
 UNIQUE = [
     NewTask(
@@ -329,6 +339,37 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"tasks_pkey"},
     ),
     "rescue.drop_empty_claims": (rescue.drop_empty_claims, {"tasks_pkey"}),
+    "queues.unfinished": (
+        lambda fetch: queues.unfinished(fetch, "emails", most=10_000),
+        {"tasks_unfinished", "tasks_scheduled"},
+    ),
+    "queues.fill": (lambda fetch: queues.fill(fetch, [("emails", 100), ("tasks", 100)]), {"tasks_unfinished"}),
+    "queue_clearing.move": (
+        lambda fetch: queue_clearing.move(fetch, "emails", to="tasks", limit=500),
+        {"tasks_unfinished", "tasks_pkey"},
+    ),
+    "queue_clearing.find_cancellable": (
+        lambda fetch: queue_clearing.find_cancellable(fetch, "emails", limit=500),
+        {"tasks_unfinished", "tasks_scheduled"},
+    ),
+    "queue_clearing.are_on_their_way": (
+        lambda fetch: queue_clearing.are_on_their_way(fetch, "emails"),
+        {"outbox_unpublished", "outbox_eager"},
+    ),
+    "queue_clearing.matching": (
+        lambda fetch: queue_clearing.matching(fetch, PURGE, limit=500),
+        {"tasks_unfinished"},
+    ),
+    "queue_clearing.count_matching": (
+        lambda fetch: queue_clearing.count_matching(
+            fetch, "emails", priority="high", type=None, older_than_seconds=0, most=10_000
+        ),
+        {"tasks_unfinished"},
+    ),
+    "cancels.cancel_waiting": (
+        lambda fetch: cancels.cancel_waiting(fetch, dict.fromkeys(IDS, "no")),
+        {"tasks_pkey"},
+    ),
     "retention.find, succeeded": (find_over(Kind.SUCCEEDED), {"tasks_pkey"}),
     "retention.find, unsuccessful": (find_over(Kind.UNSUCCESSFUL), {"tasks_unsuccessful"}),
     "retention.delete, succeeded": (
@@ -453,7 +494,7 @@ AUTO_EXPLAIN = """
 """
 
 PRIMARY_KEYS = {"tasks_pkey", "attempts_pkey", "outbox_rows_pkey", "idempotency_keys_pkey", "unique_keys_pkey"}
-SMALL = {"broker_marker", "claims", "workers", "queue_statistics", "queues", "shared_settings"}
+SMALL = {"broker_marker", "claims", "workers", "queue_statistics", "queues", "queue_grants", "shared_settings"}
 
 
 class Caught(Exception):

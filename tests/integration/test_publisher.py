@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aftercommit.broker.connection import BrokerConnection
-from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.message import Message
 from aftercommit.broker.publisher import Publisher
 from aftercommit.broker.receipt import Fate
 from aftercommit.devstack.servers import Servers
-from tests.integration.service import Service
+from tests.integration.service import Service, a_declarer
 from tests.integration.tcp_proxy import TcpProxy
 
 RESERVED = {"CC": "not a list"}
@@ -28,7 +27,7 @@ async def publisher(service: Service) -> AsyncIterator[Publisher]:
 
 def make(url: str, service: Service, *, confirm_seconds: float = 20) -> Publisher:
     connection = BrokerConnection(url, name="test-publisher")
-    return Publisher(connection, Declarer(connection, service.settings), confirm_seconds=confirm_seconds)
+    return Publisher(connection, a_declarer(connection, service.settings), confirm_seconds=confirm_seconds)
 
 
 def messages(count: int, *, start: int = 0, exchange: str = "", headers: dict[str, str] | None = None) -> list[Message]:

@@ -16,6 +16,7 @@ from aftercommit.db import reconcile
 from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.db.reconcile import Stretch
 from aftercommit.devstack.servers import Servers
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance.reconciler import Reconciler
 from tests.integration.rows import add_tasks, add_worker, ids
@@ -33,7 +34,8 @@ async def reconciler(settings: Settings) -> AsyncIterator[Reconciler]:
     patient = settings.model_copy(
         update={"reconcile_interval_seconds": INTERVAL_SECONDS, "reconcile_after_seconds": 60.0}
     )
-    yield Reconciler(database, notifier, Inspector(broker), patient)
+    queues = KnownQueues(patient.queues)
+    yield Reconciler(database, notifier, Inspector(broker), patient, lambda: queues.work_queues)
     await broker.close()
     await database.close()
 

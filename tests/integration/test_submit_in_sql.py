@@ -71,7 +71,7 @@ async def test_transaction_goes_on_after_a_savepoint_when_a_task_was_refused(
     async with caller.transaction():
         kept = await caller.fetchval(ECHO)
         await caller.execute(f"SAVEPOINT before; {ECHO}")
-        with pytest.raises(asyncpg.PostgresError, match="queue: 'nowhere' is not one of QUEUES: tasks, emails"):
+        with pytest.raises(asyncpg.PostgresError, match="queue: there is no queue 'nowhere': there are tasks, emails"):
             await caller.fetchval("SELECT aftercommit.submit_task('echo', queue => 'nowhere')")
         await caller.execute("ROLLBACK TO before")
         await caller.execute("INSERT INTO orders VALUES (1)")

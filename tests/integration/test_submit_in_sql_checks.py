@@ -161,5 +161,5 @@ async def test_error_tells_what_to_do(caller: asyncpg.Connection) -> None:
     with pytest.raises(asyncpg.PostgresError) as caught:
         await caller.fetch("SELECT aftercommit.submit_task('echo', queue => 'nowhere')")
     error: Any = caught.value
-    assert error.message == "queue: 'nowhere' is not one of QUEUES: tasks"
-    assert error.hint == "Add it to QUEUES and start the API or maintenance again, or take one of these."
+    assert error.message == "queue: there is no queue 'nowhere': there is tasks"
+    assert error.hint == "Take one of these, or make it: PUT /v1/queues/<name>."

@@ -9,12 +9,12 @@ from aio_pika import DeliveryMode
 from structlog.testing import capture_logs
 
 from aftercommit.broker.connection import BrokerConnection
-from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.topology import DEAD_LETTERS
 from aftercommit.core.queues import QueueType
 from aftercommit.devstack.servers import Servers
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.server.maintenance.topology_keeper import TopologyKeeper
-from tests.integration.service import Api, Service
+from tests.integration.service import Api, Service, a_declarer
 
 WORK: dict[str, Any] = {
     "x-queue-type": "quorum",
@@ -141,8 +141,8 @@ async def test_exclusive_queue_of_somebody_else_stops_only_itself(
 async def test_auto_delete_queue_stops_only_itself(service: Service, connection: BrokerConnection) -> None:
     await declare(connection, "tasks.high", {}, durable=False, auto_delete=True)
     # A worker that consumed it and went would delete it, and it would be declared anew.
-    await Declarer(connection, service.settings).declare()
-    report = await Declarer(connection, service.settings).compare()
+    await a_declarer(connection, service.settings).declare()
+    report = await a_declarer(connection, service.settings).compare()
     assert list(report.problems) == ["tasks.high"]
 
 
@@ -151,7 +151,7 @@ async def test_exchange_of_another_type_stops_only_the_retries_of_its_delay(
 ) -> None:
     async with connection.channel() as channel:
         await channel.declare_exchange("tasks.retry.1", "fanout", durable=True)
-    report = await Declarer(connection, service.settings).declare()
+    report = await a_declarer(connection, service.settings).declare()
     assert list(report.problems) == [
         "tasks.retry.1",
         "tasks.retry.high.1",
@@ -189,7 +189,7 @@ async def test_queue_is_used_again_when_it_was_put_right(
 async def test_problem_and_difference_are_logged_once(service: Service, connection: BrokerConnection) -> None:
     await declare(connection, "tasks.high", {"x-queue-type": "classic"})
     await declare(connection, "tasks.low", WORK | {"x-delivery-limit": 20})
-    keeper = TopologyKeeper(Declarer(connection, service.settings), interval_seconds=30)
+    keeper = TopologyKeeper(a_declarer(connection, service.settings), KnownQueues(["tasks"]), interval_seconds=30)
     with capture_logs() as logs:
         for _ in range(3):
             await keeper.run_once()
@@ -208,7 +208,7 @@ async def test_user_who_may_not_declare_uses_what_is_there(
     )
     url = service.settings.rabbitmq_url.replace("guest:guest", "reader:reader")
     reader = BrokerConnection(url, name="reader")
-    report = await Declarer(reader, service.settings).declare()
+    report = await a_declarer(reader, service.settings).declare()
     await reader.close()
     servers.rabbitmq.management.call("DELETE", "/api/users/reader")
     assert "tasks.high" not in report.problems
@@ -231,9 +231,9 @@ async def test_classic_queues_are_declared_when_asked(service: Service) -> None:
 async def test_retry_queue_of_the_other_type_stops_only_the_retries_of_its_delay(
     service: Service, connection: BrokerConnection
 ) -> None:
-    await Declarer(connection, service.settings.model_copy(update={"retry_delays_seconds": (1,)})).declare()
+    await a_declarer(connection, service.settings.model_copy(update={"retry_delays_seconds": (1,)})).declare()
     classic = service.settings.model_copy(update={"rabbitmq_queue_type": QueueType.CLASSIC, "queues": ("other",)})
-    report = await Declarer(connection, classic).declare()
+    report = await a_declarer(connection, classic).declare()
     assert sorted(report.problems) == ["tasks.retry.high.1", "tasks.retry.low.1", "tasks.retry.medium.1"]
     assert "exists with another structure" in report.problems["tasks.retry.low.1"]
 

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from aftercommit.core.errors import DatabaseUnavailable
-from aftercommit.core.queues import Priority, WorkQueue
+from aftercommit.core.queues import Priority, WorkQueuePattern
 from aftercommit.db import claims
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.server.relay.grouping import LEAST_MESSAGES
 from aftercommit.worker import slots
 from tests.integration.service import Api, Service
 
-HIGH, MEDIUM, LOW = (WorkQueue("tasks", priority) for priority in Priority)
+HIGH, MEDIUM, LOW = (WorkQueuePattern("tasks", priority) for priority in Priority)
 
 
-def only(*work_queues: WorkQueue) -> tuple[tuple[WorkQueue, None], ...]:
+def only(*work_queues: WorkQueuePattern) -> tuple[tuple[WorkQueuePattern, None], ...]:
     return tuple((work_queue, None) for work_queue in work_queues)
 
 

@@ -1,6 +1,7 @@
 """What a worker asks for, and what becomes of the messages."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from aftercommit.core.errors import DatabaseUnavailable
 from aftercommit.core.outcomes import Outcome
+from aftercommit.core.queues import Priority, WorkQueue
 from aftercommit.core.states import Event
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import claims, record_and_claim
@@ -30,6 +32,7 @@ class Settled:
 
     def __init__(self) -> None:
         self.settled = 0
+        self.delivery = SimpleNamespace(work_queue=WorkQueue("tasks", Priority.HIGH))
 
     def settle(self, refs: int) -> None:
         self.settled += refs
@@ -60,12 +63,27 @@ class Parts:
     def free(self) -> int:
         return self.count - len(self.started)
 
-    def take(self, slots: int) -> list[Offer]:
+    def is_shut(self, _: object) -> bool:
+        return False
+
+    def take(self, slots: int, _rooms: Mapping[str, int]) -> list[Offer]:
         taken, self.waiting = self.waiting[:slots], self.waiting[slots:]
         return taken
 
-    def refill(self, *, free_slots: int) -> None:
+    def refill(self, *, free_slots: int, rooms: Mapping[str, int]) -> None:  # noqa: ARG002
         self.refills.append(free_slots)
+
+    def rooms(self) -> Mapping[str, int]:
+        return {}
+
+    def took(self, _: object) -> Counter[str]:
+        return Counter()
+
+    def answered(self, _taken: object, _claimed: object) -> None:
+        pass
+
+    def holds(self, name: str) -> bool:
+        return self.name == name
 
     def hold(self, offer: Offer) -> None:
         self.held.append(offer)
@@ -159,6 +177,7 @@ def a_claimer(parts: Parts) -> Claimer:
         recorder=stand_in,
         statistics=Statistics(),
         signal=ClaimSignal(),
+        limits=stand_in,
     )
 
 

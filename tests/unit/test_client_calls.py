@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from aftercommit import AsyncClient, Client, InvalidPayload, TaskRequest
-from aftercommit.client import errors, schedule_calls, service_calls, task_calls
+from aftercommit.client import errors, queue_calls, schedule_calls, service_calls, task_calls
 from aftercommit.client.call import Call, Page
 from aftercommit.client.errors import BY_CODE, ApiError, FieldError, UnexpectedAnswer
 from aftercommit.core.errors import AftercommitError, BrokerUnavailable, MalformedMessage
@@ -61,12 +61,13 @@ ARGUMENTS: Final[dict[str, Any]] = {
     "message": "no",
     "since": NOW,
     "before": NOW,
+    "purge_id": TASK_ID,
 }
 """What the required parameters of calls are given."""
 
 
 def builders() -> Iterator[Callable[..., Call[Any]]]:
-    for module in (task_calls, schedule_calls, service_calls):
+    for module in (task_calls, schedule_calls, queue_calls, service_calls):
         for name, function in vars(module).items():
             if not inspect.isfunction(function) or function.__module__ != module.__name__ or name.startswith("_"):
                 continue

@@ -7,8 +7,9 @@ import pytest
 
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.consumer import Delivery
-from aftercommit.core.queues import Priority, WorkQueue
+from aftercommit.core.queues import Priority, WorkQueue, WorkQueuePattern
 from aftercommit.core.task_ref import TaskRef
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.worker.fetcher import Fetcher, Offer
 from aftercommit.worker.prefetch_buffer import Incoming
 from tests.factories import never_malformed
@@ -32,11 +33,13 @@ def a_delivery(work_queue: WorkQueue, *numbers: int) -> Incoming:
 
 
 def a_fetcher(shares: dict[WorkQueue, int | None], *deliveries: Incoming) -> Fetcher:
-
     connection = BrokerConnection("amqp://localhost/", name="test")
+    queues = KnownQueues(["tasks"])
+    queues.is_read = True
     fetcher = Fetcher(
         connection,
-        shares=shares,
+        shares=[(WorkQueuePattern(each.queue, each.priority), weight) for each, weight in shares.items()],
+        queues=queues,
         prefetch=100,
         hand_back_seconds=3,
         on_work=asyncio.Event().set,

@@ -57,7 +57,7 @@ def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
 
 def test_errors_that_may_come_are_listed(document: dict[str, Any]) -> None:
     listed = {name: set(operation["responses"]) for name, operation in operations(document)}
-    assert listed["POST /v1/tasks"] == {"200", "201", "400", "408", "409", "410", "413", "415", "422", "503"}
+    assert listed["POST /v1/tasks"] == {"200", "201", "400", "408", "409", "410", "413", "415", "422", "429", "503"}
     assert listed["GET /v1/tasks/{task_id}"] == {"200", "404", "422", "503"}
     assert listed["POST /v1/tasks/{task_id}/complete"] == {
         "200",

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from aftercommit.core.queues import Priority, WorkQueue
+from aftercommit.core.queues import Priority, WorkQueuePattern
 from aftercommit.core.settings import Settings, describe, load_settings
 
 GIVEN = """
@@ -37,20 +37,23 @@ def test_defaults_hold_when_the_environment_is_empty(monkeypatch: pytest.MonkeyP
     settings = Settings()
     assert settings.max_retries == 3
     assert settings.retry_delays_seconds == (5, 30, 120)
-    assert list(map(str, settings.work_queues)) == ["tasks.high", "tasks.medium", "tasks.low"]
+    assert [str(pattern) for pattern, _ in settings.worker_queues] == ["tasks.high", "tasks.medium", "tasks.low"]
 
 
 def test_lists_are_read_when_they_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUEUES", "tasks, emails,")
     monkeypatch.setenv("RETRY_DELAYS_SECONDS", "1, 2,3")
-    monkeypatch.setenv("WORKER_QUEUES", "emails.high:6, tasks.low:1")
+    monkeypatch.setenv("WORKER_QUEUES", "emails.high:6, tasks.low:1, reports:2, *.high:1, *:1")
     monkeypatch.setenv("WORKER_MODULES", "orders.tasks, mail.tasks")
     settings = Settings()
     assert settings.queues == ("tasks", "emails")
     assert settings.retry_delays_seconds == (1, 2, 3)
     assert settings.worker_queues == (
-        (WorkQueue("emails", Priority.HIGH), 6),
-        (WorkQueue("tasks", Priority.LOW), 1),
+        (WorkQueuePattern("emails", Priority.HIGH), 6),
+        (WorkQueuePattern("tasks", Priority.LOW), 1),
+        (WorkQueuePattern("reports", None), 2),
+        (WorkQueuePattern(None, Priority.HIGH), 1),
+        (WorkQueuePattern(None, None), 1),
     )
     assert settings.worker_modules == ("orders.tasks", "mail.tasks")
 
@@ -82,8 +85,13 @@ def test_lists_are_read_when_they_are_written_with_commas(monkeypatch: pytest.Mo
         ("OUTBOX_CONFIRM_SECONDS", "0.001", "greater than or equal to 0.1"),
         ("OUTBOX_BATCH_SIZE", "0", "greater than or equal to 1"),
         ("OUTBOX_MAX_ATTEMPTS", "0", "greater than or equal to 1"),
-        ("WORKER_QUEUES", "tasks", "'tasks' is not a work queue: write <queue>.<high|medium|low>"),
-        ("WORKER_QUEUES", "tasks.urgent", "'tasks.urgent' is not a work queue"),
+        ("WORKER_QUEUES", "Tasks", "'Tasks' is not a queue name"),
+        ("WORKER_QUEUES", "*a", "'*a' is not a queue name"),
+        (
+            "WORKER_QUEUES",
+            "tasks.urgent",
+            "'tasks.urgent' names no work queues: write <queue>.<high",
+        ),
         ("WORKER_QUEUES", "tasks.high:0", "the weight of 'tasks.high:0' is not a whole number above 0"),
         ("WORKER_QUEUES", "tasks.high:-1", "the weight of"),
         ("WORKER_QUEUES", "tasks.high:", "the weight of"),
@@ -120,7 +128,7 @@ def test_line_names_the_setting_and_what_is_wrong_when_one_is_bad(
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
-        ({"WORKER_QUEUES": "emails.high"}, "WORKER_QUEUES names emails.high, but QUEUES lists only: tasks"),
+        ({"WORKER_QUEUES": "tasks,tasks.*"}, "WORKER_QUEUES names a work queue twice"),
         ({"WORKER_QUEUES": "tasks.high,tasks.high"}, "WORKER_QUEUES names a work queue twice"),
         ({"WORKER_QUEUES": "tasks.high:6,tasks.low"}, "WORKER_QUEUES gives some queues a weight"),
         ({"QUEUES": "tasks,tasks"}, "QUEUES names a queue twice"),
@@ -159,7 +167,7 @@ def test_setting_of_another_role_is_not_asked_for_when_only_one_is_set(monkeypat
 
 
 def test_each_broken_rule_has_its_line_when_several_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = complaints(monkeypatch, API_MAX_BODY_BYTES="1", WORKER_LEASE_SECONDS="1", WORKER_QUEUES="emails.low")
+    lines = complaints(monkeypatch, API_MAX_BODY_BYTES="1", WORKER_LEASE_SECONDS="1", WORKER_QUEUES="tasks,tasks.*")
     assert [line.partition(" ")[0] for line in lines] == [
         "WORKER_QUEUES",
         "WORKER_LEASE_SECONDS",

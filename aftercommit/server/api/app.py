@@ -19,6 +19,7 @@ from aftercommit.core.settings import Settings
 from aftercommit.db import announcements
 from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.runtime.announce import announce
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.api import (
     health_routes,
@@ -37,6 +38,7 @@ from aftercommit.server.api.direct_routes import DirectRoutes
 from aftercommit.server.api.outage_log import OutageLog
 from aftercommit.server.api.problems import Problem
 from aftercommit.server.api.queue_overview import QueueOverview
+from aftercommit.server.api.queue_schemas import PauseIn, PurgeIn, QueueIn
 from aftercommit.server.api.readiness import Readiness
 from aftercommit.server.api.schedule_schemas import BackfillIn, ScheduleIn, ScheduleReplaceIn
 from aftercommit.server.api.schemas import BatchIn, CancelIn, CompletionIn, RequeueIn, RescheduleIn
@@ -60,6 +62,9 @@ _BODIES: Final = (
     ScheduleReplaceIn,
     BackfillIn,
     RequeueIn,
+    QueueIn,
+    PauseIn,
+    PurgeIn,
     Problem,
 )
 """What FastAPI does not see in the routes' signatures."""
@@ -105,12 +110,14 @@ async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[D
     notifier = Notifier(connect())
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-api")
     inspector = Inspector(connection)
+    known = KnownQueues(settings.queues)
+    declarer = Declarer(connection, settings, lambda: known.work_queues)
     readiness = Readiness(connection=connect(), inspector=inspector)
     overview = QueueOverview(
-        work_queues=[str(work_queue) for work_queue in settings.work_queues],
+        queues=known,
         database=database,
         inspector=inspector,
-        declarer=Declarer(connection, settings),
+        declarer=declarer,
         management=_management(settings),
         readiness=readiness,
     )
@@ -119,9 +126,12 @@ async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[D
     async with asyncio.TaskGroup() as group:
         for service in (notifier, waiters, readiness, outage_log):
             group.create_task(service.run(stopping))
+        group.create_task(known.run(connect(), stopping))
         group.create_task(announce("announce_settings", partial(_announce, settings, database), stopping=stopping))
         try:
-            async with submission(settings, database=database, connect=connect, notifier=notifier) as submitter:
+            async with submission(
+                settings, database=database, connect=connect, notifier=notifier, queues=known
+            ) as submitter:
                 yield Dependencies(
                     settings=settings,
                     database=database,
@@ -129,6 +139,8 @@ async def _serving(settings: Settings, outage_log: OutageLog) -> AsyncIterator[D
                     submitter=submitter,
                     waiters=waiters,
                     readiness=readiness,
+                    known_queues=known,
+                    declarer=declarer,
                     queues=queues,
                 )
         finally:
@@ -153,8 +165,8 @@ def _management(settings: Settings) -> Management | None:
 
 
 def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
-    """FastAPI's document, with the bodies that we parse ourselves, the queues there are, and the problem that every
-    error is."""
+    """FastAPI's document, with the bodies that we parse ourselves, the queues there are at the moment, and the problem
+    that every error is."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
         _, own = models_json_schema(
@@ -163,10 +175,12 @@ def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
         )
         schemas = document["components"]["schemas"]
         schemas |= own["$defs"]
-        for task in ("TaskIn", "TaskTemplate"):
-            schemas[task]["properties"]["queue"]["anyOf"][0]["enum"] = list(settings.queues)
         # FastAPI documents its own shape for 422; ours is in each route's responses.
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         app.openapi_schema = document
+    dependencies: Dependencies | None = getattr(app.state, "dependencies", None)
+    names = list(settings.queues) if dependencies is None else dependencies.known_queues.open_names
+    for task in ("TaskIn", "TaskTemplate"):
+        app.openapi_schema["components"]["schemas"][task]["properties"]["queue"]["anyOf"][0]["enum"] = names
     return app.openapi_schema

@@ -5,8 +5,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from aftercommit.broker.declaration import Declarer
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import Database
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.api.completion_waiters import CompletionWaiters
 from aftercommit.server.api.readiness import Readiness
@@ -23,6 +25,8 @@ class Dependencies:
     submitter: Submitter
     waiters: CompletionWaiters
     readiness: Readiness
+    known_queues: KnownQueues
+    declarer: Declarer
     queues: SharedAnswer[QueuesOut]
 
 

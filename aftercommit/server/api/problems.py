@@ -23,6 +23,7 @@ from aftercommit.core.errors import (
     InvalidRequest,
     MalformedRequest,
     Overloaded,
+    QueueFull,
     TaskNotFound,
     TasksDeleted,
     UniqueConflict,
@@ -76,7 +77,7 @@ def responses(*kinds: type[AftercommitError]) -> dict[int | str, dict[str, Any]]
 
 BODY_ERRORS: Final = (MalformedRequest, BodyTimeout, BodyTooLarge, UnsupportedMediaType, Overloaded)
 TASK_ERRORS: Final = (TaskNotFound, WrongState)
-SUBMIT_ERRORS: Final = (*BODY_ERRORS, IdempotencyKeyReused, TasksDeleted, UniqueConflict)
+SUBMIT_ERRORS: Final = (*BODY_ERRORS, IdempotencyKeyReused, TasksDeleted, UniqueConflict, QueueFull)
 
 
 def render(error: AftercommitError) -> JSONResponse:

@@ -13,8 +13,9 @@ from aftercommit.broker.topology import DEAD_LETTERS
 from aftercommit.core.errors import BrokerUnavailable
 from aftercommit.db import queue_counts
 from aftercommit.db.database import Database
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.server.api.readiness import NOT_CHECKED, UP, Readiness
-from aftercommit.server.api.schemas import QueueOut, QueuesOut
+from aftercommit.server.api.schemas import QueuesOut, WorkQueueOut
 
 BROKER_SECONDS: Final = 1.0
 
@@ -25,14 +26,14 @@ class QueueOverview:
     def __init__(
         self,
         *,
-        work_queues: Sequence[str],
+        queues: KnownQueues,
         database: Database,
         inspector: Inspector,
         declarer: Declarer,
         management: Management | None,
         readiness: Readiness,
     ) -> None:
-        self._work_queues = work_queues
+        self._queues = queues
         self._database = database
         self._inspector = inspector
         self._declarer = declarer
@@ -44,7 +45,7 @@ class QueueOverview:
         """Ask both servers. What RabbitMQ does not answer within BROKER_SECONDS is null, and ``broker`` says why."""
         counted_at = datetime.now(UTC)
         counts = {row["name"]: row for row in await queue_counts.count(self._database.fetch)}
-        names = list(dict.fromkeys([*self._work_queues, *sorted(counts)]))
+        names = list(dict.fromkeys([*self._queues.work_queue_names, *sorted(counts)]))
         (seen, state), unacknowledged, report = await asyncio.gather(
             self._depths([*names, DEAD_LETTERS]), self._unacknowledged(), self._differences()
         )
@@ -52,7 +53,7 @@ class QueueOverview:
         for name in names:
             known, found = counts.get(name), seen.get(name)
             queues.append(
-                QueueOut(
+                WorkQueueOut(
                     name=name,
                     waiting=known["waiting"] if known else 0,
                     running=known["running"] if known else 0,
@@ -80,7 +81,7 @@ class QueueOverview:
         if self._readiness.broker not in (UP, NOT_CHECKED):
             return {}, self._readiness.broker
         try:
-            return await _bounded(self._inspector.look(names)), UP
+            return await bounded(self._inspector.look(names)), UP
         except BrokerUnavailable as error:
             return {}, error.detail
         except TimeoutError:
@@ -90,7 +91,7 @@ class QueueOverview:
         if self._management is None or self._readiness.broker not in (UP, NOT_CHECKED):
             return {}
         try:
-            return await _bounded(self._management.unacknowledged())
+            return await bounded(self._management.unacknowledged())
         except TimeoutError:
             return {}
 
@@ -115,6 +116,7 @@ class QueueOverview:
             await asyncio.wait({self._comparing})
 
 
-async def _bounded(answer: Awaitable[T]) -> T:
+async def bounded(answer: Awaitable[T]) -> T:
+    """The answer. Raises TimeoutError after BROKER_SECONDS."""
     async with asyncio.timeout(BROKER_SECONDS):
         return await answer

@@ -116,7 +116,7 @@ async def resume_schedule(name: NameInPath, dependencies: Injected) -> ScheduleO
 @router.post("/{name}/trigger", status_code=201, responses=responses(ScheduleNotFound, ScheduleRefused))
 async def trigger_schedule(name: NameInPath, dependencies: Injected) -> TaskOut:
     """Make a task now, beside the ticks, whatever is paused or overlaps."""
-    queues = dependencies.settings.queues
+    queues = dependencies.known_queues
     async with _submitting(name, dependencies) as (fetch, row):
         made = await extra_ticks.trigger(fetch, row, queues=queues)
     (task,) = await tasks.get(dependencies.database.fetch, [made.id])
@@ -134,7 +134,7 @@ async def backfill_schedule(
     """Make a task for each past tick of a range that has none: up to 1,000 in one transaction."""
     async with _submitting(name, dependencies) as (fetch, row):
         made, next_from = await extra_ticks.backfill(
-            fetch, row, since=wanted.since, before=wanted.before, queues=dependencies.settings.queues
+            fetch, row, since=wanted.since, before=wanted.before, queues=dependencies.known_queues
         )
     return BackfilledOut(created=len(made), task_ids=[task.id for task in made], next_from=next_from)
 
@@ -175,7 +175,7 @@ def _spec(name: str, wanted: ScheduleReplaceIn, dependencies: Dependencies) -> S
     task = TaskIn(**template)
     try:
         dependencies.submitter.check_types([task])
-        Submitter.prepare([task], queues=settings.queues, most_bytes=settings.api_max_payload_bytes)
+        Submitter.prepare([task], queues=dependencies.known_queues, most_bytes=settings.api_max_payload_bytes)
     except TasksRefused as error:
         raise invalid(*(FieldError(f"#/task/{flaw.field}", flaw.detail) for flaw in error.flaws)) from None
     return ScheduleSpec(name=name, timing=wanted.timing, policy=wanted.policy, task=json_text.dump(template))

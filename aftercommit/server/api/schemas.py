@@ -118,7 +118,7 @@ class Output(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
-class QueueOut(Output):
+class WorkQueueOut(Output):
     """A work queue: what Postgres knows, then what the broker says (null when it does not)."""
 
     name: str = Field(examples=["tasks.high"])
@@ -137,7 +137,7 @@ class QueueOut(Output):
 
 
 class QueuesOut(Output):
-    queues: list[QueueOut]
+    queues: list[WorkQueueOut]
     dead_letters: int | None = Field(description="Messages in tasks.dlq")
     broker: str = Field(description="up, or what is wrong", examples=["up"])
     problems: dict[str, str] = Field(

@@ -10,7 +10,7 @@ and so are those between a broker that is away for maintenance alone and its end
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -62,14 +62,14 @@ class LossDetector:
         marker: Marker,
         *,
         queue_type: QueueType,
-        work_queues: Sequence[WorkQueue],
+        work_queues: Callable[[], Sequence[WorkQueue]],
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         self._database = database
         self._notifier = notifier
         self._marker = marker
         self._queue_type = queue_type
-        self._work_queues = sorted(work_queues, key=lambda work_queue: list(Priority).index(work_queue.priority))
+        self._work_queues = work_queues
         self._interval_seconds = interval_seconds
         self._seen = False
         self._away_since: datetime | None = None
@@ -91,7 +91,7 @@ class LossDetector:
         if not self._is_ours(before) or before is None:
             self._looked_at = None
             return self._interval_seconds
-        self._walk = self._walk or Walk(before, list(self._work_queues))
+        self._walk = self._walk or Walk(before, sorted(self._work_queues(), key=_urgency))
         await self._step(self._walk)
         return 0
 
@@ -147,3 +147,7 @@ class LossDetector:
         seconds = round(time.monotonic() - walk.began_at, 1)
         log.info("lost_messages_replaced", resent=walk.resent, postponed=walk.postponed, seconds=seconds)
         self._walk = None
+
+
+def _urgency(work_queue: WorkQueue) -> int:
+    return list(Priority).index(work_queue.priority)

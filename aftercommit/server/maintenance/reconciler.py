@@ -12,6 +12,7 @@ the outbox is left alone: the rules reach only up to the oldest row there. A wro
 at the claim.
 """
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -40,11 +41,19 @@ _FIRST: Final = UUID(int=0)
 class Reconciler:
     """Any number may run: a task that was sent again stands at the end of its queue for all of them."""
 
-    def __init__(self, database: Database, notifier: Notifier, inspector: Inspector, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        notifier: Notifier,
+        inspector: Inspector,
+        settings: Settings,
+        work_queues: Callable[[], Sequence[WorkQueue]],
+    ) -> None:
         self._database = database
         self._notifier = notifier
         self._inspector = inspector
         self._settings = settings
+        self._work_queues = work_queues
         self._empty_before: set[WorkQueue] = set()
         self._cursors: dict[tuple[WorkQueue, bool], UUID] = {}
         self._more = False
@@ -54,14 +63,15 @@ class Reconciler:
 
         Raises BrokerUnavailable: without the broker nothing can be said.
         """
-        seen = await self._inspector.look([str(work_queue) for work_queue in self._settings.work_queues])
+        work_queues = self._work_queues()
+        seen = await self._inspector.look([str(work_queue) for work_queue in work_queues])
         empty = {
             work_queue
-            for work_queue in self._settings.work_queues
+            for work_queue in work_queues
             if (found := seen.get(str(work_queue))) is not None and found.ready == 0
         }
         self._more = False
-        for work_queue in self._settings.work_queues:
+        for work_queue in work_queues:
             await self._reconcile(work_queue, empty=work_queue in empty & self._empty_before)
         self._empty_before = empty
         return 0 if self._more else self._settings.reconcile_interval_seconds

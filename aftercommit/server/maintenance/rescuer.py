@@ -20,7 +20,7 @@ from aftercommit.core import failures
 from aftercommit.core.errors import DatabaseUnavailable
 from aftercommit.core.outcomes import Ending, Outcome
 from aftercommit.core.states import Event
-from aftercommit.db import leases, record, rescue
+from aftercommit.db import grants, leases, record, rescue
 from aftercommit.db.database import Database, Fetch
 from aftercommit.db.outages import StatementRefused
 from aftercommit.db.record import AttemptKey
@@ -93,6 +93,7 @@ class Rescuer:
             ended = await self._lock(fetch)
             taken = await record.record(fetch, ended) if ended else {}
             await rescue.drop_empty_claims(fetch)
+            await grants.drop_dead(fetch)
             await leases.prune(fetch)
         if taken:
             self._notifier.outbox()

@@ -8,12 +8,14 @@ from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.declaration import Declarer
 from aftercommit.broker.inspection import Inspector
 from aftercommit.broker.marker import Marker
+from aftercommit.broker.removal import QueueRemoval
 from aftercommit.core.settings import Settings
 from aftercommit.db import announcements
 from aftercommit.db.database import FRESH_PLANS, Database, DatabaseConnection
 from aftercommit.db.notifications import DUE_CHANNEL
 from aftercommit.db.retention import Kind
 from aftercommit.runtime.announce import announce
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.listener import listen
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import poll
@@ -22,6 +24,7 @@ from aftercommit.server.maintenance import task_pruner
 from aftercommit.server.maintenance.expirer import Expirer
 from aftercommit.server.maintenance.idempotency_key_pruner import IdempotencyKeyPruner
 from aftercommit.server.maintenance.loss_detector import LossDetector
+from aftercommit.server.maintenance.queue_remover import Purger, QueueRemover
 from aftercommit.server.maintenance.reconciler import Reconciler
 from aftercommit.server.maintenance.rescuer import Rescuer
 from aftercommit.server.maintenance.result_pruner import ResultPruner
@@ -44,17 +47,35 @@ async def maintain(settings: Settings, stopping: asyncio.Event) -> None:
         settings, application="maintenance", seconds=task_pruner.STATEMENT_SECONDS, planning=FRESH_PLANS
     )
     calls = DatabaseConnection(settings, application="maintenance")
+    queues = KnownQueues(settings.queues)
     scheduler = Scheduler(database, notifier, interval_seconds=settings.scheduler_interval_seconds)
-    ticker = Ticker(database, notifier, queues=settings.queues, interval_seconds=settings.scheduler_interval_seconds)
-    services = _services(settings, database=database, notifier=notifier, broker=broker, deletions=deletions)
+    ticker = Ticker(database, notifier, queues=queues, interval_seconds=settings.scheduler_interval_seconds)
+    topology_keeper = TopologyKeeper(
+        Declarer(broker, settings, lambda: queues.work_queues),
+        queues,
+        interval_seconds=settings.topology_interval_seconds,
+    )
+    remover = QueueRemover(
+        database,
+        notifier,
+        queues,
+        QueueRemoval(broker),
+        longest_retry_seconds=max(settings.retry_delays_seconds),
+    )
+    services = _services(
+        settings, database=database, notifier=notifier, broker=broker, deletions=deletions, queues=queues
+    )
     async with deletions, asyncio.TaskGroup() as group:
         group.create_task(notifier.run(stopping))
+        group.create_task(queues.run(DatabaseConnection(settings, application="maintenance"), stopping))
         group.create_task(
             announce(
                 "announce_queues", partial(announcements.queues, database.fetch, settings.queues), stopping=stopping
             )
         )
         group.create_task(listen(calls, DUE_CHANNEL, scheduler.wake, ticker.wake, stopping=stopping))
+        group.create_task(poll("topology", topology_keeper.run_once, stopping=stopping, wake=topology_keeper.wake))
+        group.create_task(poll("remove_queues", remover.run_once, stopping=stopping, wake=remover.wake))
         group.create_task(poll("schedule", scheduler.run_once, stopping=stopping, wake=scheduler.wake))
         group.create_task(poll("sweep_schedule", scheduler.sweep, stopping=stopping))
         group.create_task(poll("tick", ticker.run_once, stopping=stopping, wake=ticker.wake))
@@ -74,6 +95,7 @@ def _services(
     notifier: Notifier,
     broker: BrokerConnection,
     deletions: DatabaseConnection,
+    queues: KnownQueues,
 ) -> Mapping[str, Run]:
     rescuer = Rescuer(
         database,
@@ -96,17 +118,16 @@ def _services(
         notifier,
         Marker(broker, settings.rabbitmq_queue_type),
         queue_type=settings.rabbitmq_queue_type,
-        work_queues=settings.work_queues,
+        work_queues=lambda: queues.work_queues,
     )
     expirer = Expirer(database)
-    topology_keeper = TopologyKeeper(Declarer(broker, settings), interval_seconds=settings.topology_interval_seconds)
     return {
-        "topology": topology_keeper.run_once,
         "rescue": rescuer.run_once,
         "expire": expirer.run_once,
         "sweep_expired": expirer.sweep,
         "detect_loss": loss_detector.run_once,
-        "reconcile": Reconciler(database, notifier, Inspector(broker), settings).run_once,
+        "reconcile": Reconciler(database, notifier, Inspector(broker), settings, lambda: queues.work_queues).run_once,
+        "purge": Purger(database).run_once,
         "prune_keys": IdempotencyKeyPruner(database, interval_seconds=settings.prune_interval_seconds).run_once,
         "prune_results": ResultPruner(
             database,

@@ -22,6 +22,7 @@ from aftercommit.core.schedules import (
 from aftercommit.db.schedule_runs import Advance, Entry
 from aftercommit.db.schedules import ScheduleRow, timing_of
 from aftercommit.db.submit import NewTask
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.server.submission.schedule_tasks import Template, TemplateRefused
 
 MOST_TASKS: Final = 200
@@ -44,7 +45,7 @@ class DueSchedule:
     ticks: Sequence[DueTick]
 
     @classmethod
-    def of(cls, row: ScheduleRow, *, queues: Sequence[str]) -> Self:
+    def of(cls, row: ScheduleRow, *, queues: KnownQueues) -> Self:
         """Raises ValueError when its times cannot be told here: a zone is missing on this machine, for instance."""
         try:
             template: Template | str = Template.of(row, queues=queues)
@@ -79,7 +80,7 @@ class DueSchedule:
         return any(run.outcome is RunOutcome.BUFFERED for run in runs)
 
 
-def look_at(rows: Iterable[ScheduleRow], *, queues: Sequence[str]) -> list[DueSchedule]:
+def look_at(rows: Iterable[ScheduleRow], *, queues: KnownQueues) -> list[DueSchedule]:
     """Those of ``rows`` that one transaction decides: the first ones, until they have ENOUGH_TICKS. Takes seconds where
     many are due."""
     found: list[DueSchedule] = []

@@ -14,6 +14,7 @@ from aftercommit.db import cancels, schedule_runs
 from aftercommit.db.database import Database, Fetch
 from aftercommit.db.schedules import ScheduleRow
 from aftercommit.db.submit import Submission, submit
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance.tick_round import DueSchedule, TickRound, look_at
 
@@ -33,9 +34,7 @@ PASS_OVER_SECONDS: Final = 60.0
 class Ticker:
     """Any number may run: each locks the schedules that it decides, and passes over those that are locked elsewhere."""
 
-    def __init__(
-        self, database: Database, notifier: Notifier, *, queues: Sequence[str], interval_seconds: float
-    ) -> None:
+    def __init__(self, database: Database, notifier: Notifier, *, queues: KnownQueues, interval_seconds: float) -> None:
         self._database = database
         self._notifier = notifier
         self._queues = queues

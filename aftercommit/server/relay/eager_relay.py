@@ -19,6 +19,7 @@ from aftercommit.db import eager_rows
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.outbox import OutboxRow
 from aftercommit.db.submit import NOT_EAGER, Eager
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import poll
 from aftercommit.server.relay.backoff import Backoffs
@@ -46,14 +47,14 @@ class EagerRelay:
         connection: DatabaseConnection,
         pipeline: Pipeline,
         notifier: Notifier,
-        work_queues: Sequence[str],
+        queues: KnownQueues,
         tasks_per_message: int,
         grace_seconds: float,
     ) -> None:
         self._connection = connection
         self._pipeline = pipeline
         self._notifier = notifier
-        self._work_queues = work_queues
+        self._queues = queues
         self._grace_seconds = grace_seconds
         self._durations = TaskDurations(most_tasks_per_message=tasks_per_message)
         self._backoffs = Backoffs()
@@ -83,7 +84,8 @@ class EagerRelay:
 
     def _usable(self) -> Sequence[str]:
         avoided = {*self._backoffs.resting(now=asyncio.get_running_loop().time()), *self._pipeline.problems}
-        return [name for name in self._work_queues if name not in avoided] if avoided else self._work_queues
+        known = self._queues.work_queue_names
+        return [name for name in known if name not in avoided] if avoided else known
 
     def not_committed(self, terms: Eager) -> None:
         """The statement failed, or nobody knows."""
@@ -93,7 +95,7 @@ class EagerRelay:
 
     def committed(self, terms: Eager, rows: Sequence[OutboxRow]) -> None:
         """Send the rows of a commit out."""
-        if len(terms.work_queues) < len(self._work_queues):
+        if len(terms.work_queues) < len(self._queues.work_queue_names):
             self._notifier.outbox()
         if not rows:
             return

@@ -8,7 +8,7 @@ message, which dies at the claim.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -53,7 +53,7 @@ class Relay:
         connection: DatabaseConnection,
         sweep_connection: DatabaseConnection,
         publisher: Publisher,
-        destinations: Sequence[str],
+        destinations: Callable[[], Sequence[str]],
         batch_size: int,
         tasks_per_message: int,
         max_attempts: int,
@@ -182,7 +182,7 @@ class Relay:
         first_ids = await outbox.first_waiting(fetch)
         for destination, first_id in first_ids.items():
             self._cursors.begin([destination], first_id - 1)
-        self._cursors.begin(self._destinations, last_id)
+        self._cursors.begin(self._destinations(), last_id)
         adopted = await self._adoption.look_back(fetch)
         more = await move_stragglers(fetch, first_ids, before) or adopted >= AT_ONCE
         if first_ids or adopted:

@@ -14,6 +14,7 @@ from aftercommit.core.queues import Priority
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.notifications import OUTBOX_CHANNEL
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.listener import listen
 from aftercommit.runtime.poll import poll
 from aftercommit.runtime.role import run_role
@@ -28,12 +29,13 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
     """Relay until ``stopping``; a batch under way is finished first."""
     connect = partial(DatabaseConnection, settings, application="relay")
     connection, sweep_connection, calls = connect(), connect(seconds=SWEEP_SECONDS), connect()
-    publisher = make_publisher(settings)
+    queues = KnownQueues(settings.queues)
+    publisher = make_publisher(settings, queues)
     role = Relay(
         connection=connection,
         sweep_connection=sweep_connection,
         publisher=publisher,
-        destinations=destinations(settings),
+        destinations=lambda: destinations(settings, queues),
         batch_size=settings.outbox_batch_size,
         tasks_per_message=settings.outbox_tasks_per_message,
         max_attempts=settings.outbox_max_attempts,
@@ -45,6 +47,7 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
 
     async with connection, sweep_connection, asyncio.TaskGroup() as group:
         sweeping = group.create_task(poll("straggler_sweep", role.sweep, stopping=stopping))
+        group.create_task(queues.run(connect(), stopping))
         group.create_task(listen(calls, OUTBOX_CHANNEL, role.wake, role.announced, stopping=stopping))
         group.create_task(summarise(tell, role.totals, seconds=settings.log_summary_seconds, stopping=stopping))
         await poll("relay", role.tick, stopping=stopping, wake=role.wake)
@@ -52,15 +55,16 @@ async def relay(settings: Settings, stopping: asyncio.Event) -> None:
     await publisher.close()
 
 
-def make_publisher(settings: Settings) -> Publisher:
+def make_publisher(settings: Settings, queues: KnownQueues) -> Publisher:
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-relay")
-    return Publisher(connection, Declarer(connection, settings), confirm_seconds=settings.outbox_confirm_seconds)
+    declarer = Declarer(connection, settings, lambda: queues.work_queues)
+    return Publisher(connection, declarer, confirm_seconds=settings.outbox_confirm_seconds)
 
 
-def destinations(settings: Settings) -> list[str]:
-    """Where rows go as far as the settings tell."""
+def destinations(settings: Settings, queues: KnownQueues) -> list[str]:
+    """Where rows go, as far as the queues and the settings tell."""
     retries = [retry_queue(priority, delay) for priority in Priority for delay in settings.retry_delays_seconds]
-    return [*map(str, settings.work_queues), *dict.fromkeys(retries), DEAD_LETTERS]
+    return [*queues.work_queue_names, *dict.fromkeys(retries), DEAD_LETTERS]
 
 
 def main() -> None:

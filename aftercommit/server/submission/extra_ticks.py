@@ -12,6 +12,7 @@ from aftercommit.db.database import Fetch
 from aftercommit.db.schedule_runs import Entry
 from aftercommit.db.schedules import ScheduleRow, timing_of
 from aftercommit.db.submit import NewTask, Submission, submit
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.server.submission.schedule_tasks import Template
 
 MOST_BACKFILLED: Final = 1_000
@@ -21,14 +22,14 @@ MOST_BYTES: Final = 16 * 1024 * 1024
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-async def trigger(fetch: Fetch, row: ScheduleRow, *, queues: Sequence[str]) -> NewTask:
+async def trigger(fetch: Fetch, row: ScheduleRow, *, queues: KnownQueues) -> NewTask:
     """Make a task now, in the transaction that has the schedule locked. Raises TemplateRefused."""
     template = Template.of(row, queues=queues)
     return (await _make(fetch, row, template, [await schedules.moment(fetch)], RunKind.TRIGGER))[0]
 
 
 async def backfill(
-    fetch: Fetch, row: ScheduleRow, *, since: datetime, before: datetime, queues: Sequence[str]
+    fetch: Fetch, row: ScheduleRow, *, since: datetime, before: datetime, queues: KnownQueues
 ) -> tuple[list[NewTask], datetime | None]:
     """Make a task for each past tick from ``since`` on and before ``before`` that has none, in the transaction that has
     the schedule locked: up to MOST_BACKFILLED. The tasks, and from when on to go on, None if that was all.

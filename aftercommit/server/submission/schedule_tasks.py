@@ -1,6 +1,5 @@
 """From a schedule's template to the tasks of its ticks."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
@@ -12,6 +11,7 @@ from aftercommit.core import json_text
 from aftercommit.core.schedules import RunKind
 from aftercommit.db.schedules import ScheduleRow
 from aftercommit.db.submit import NewTask
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.server.submission.submitter import Submitter, TasksRefused
 from aftercommit.server.submission.task_input import TaskIn
 
@@ -29,7 +29,7 @@ class Template:
     payload_bytes: int
 
     @classmethod
-    def of(cls, row: ScheduleRow, *, queues: Sequence[str]) -> Self:
+    def of(cls, row: ScheduleRow, *, queues: KnownQueues) -> Self:
         """Read a schedule's template anew: what it was checked for may be gone. Raises TemplateRefused."""
         try:
             wanted = TaskIn.model_validate_json(row["task"])

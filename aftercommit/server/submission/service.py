@@ -13,10 +13,12 @@ from aftercommit.broker.pipeline import Pipeline
 from aftercommit.core.errors import DatabaseTimeout, DatabaseUnavailable
 from aftercommit.core.settings import Settings
 from aftercommit.db.database import Connect, Database
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.summary import summarise
 from aftercommit.server.relay.eager_relay import EagerRelay
 from aftercommit.server.submission.group_commit import GroupCommit
+from aftercommit.server.submission.queue_fill import QueueFill
 from aftercommit.server.submission.submission_queue import QueueLimits
 from aftercommit.server.submission.submitter import Submitter
 from aftercommit.server.submission.type_catalogue import TypeCatalogue
@@ -29,16 +31,18 @@ UNBLOCK_SECONDS: Final = 1.0
 
 @asynccontextmanager
 async def submission(
-    settings: Settings, *, database: Database, connect: Connect, notifier: Notifier
+    settings: Settings, *, database: Database, connect: Connect, notifier: Notifier, queues: KnownQueues
 ) -> AsyncIterator[Submitter]:
     """A submitter for the block. At its end what was committed is given to RabbitMQ or to the relays."""
-    eager = _eager_relay(settings, connect, notifier) if settings.outbox_eager else None
+    eager = _eager_relay(settings, connect, notifier, queues) if settings.outbox_eager else None
     group_commit = GroupCommit(connect, notifier, eager, limits=_limits(settings))
+    fill = QueueFill(queues, connect)
     catalogue = TypeCatalogue(settings.schema_check, connect)
     unique_commit = UniqueCommit(settings, database, notifier, limits=_limits(settings))
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(catalogue.run(stopping))
+        group.create_task(fill.run(stopping))
         if eager is not None:
             group.create_task(eager.run(stopping))
             group.create_task(summarise(_tell, eager.totals, seconds=settings.log_summary_seconds, stopping=stopping))
@@ -46,6 +50,8 @@ async def submission(
             yield Submitter(
                 settings=settings,
                 database=database,
+                queues=queues,
+                fill=fill,
                 catalogue=catalogue,
                 group_commit=group_commit,
                 unique_commit=unique_commit,
@@ -71,13 +77,15 @@ def _limits(settings: Settings) -> QueueLimits:
     )
 
 
-def _eager_relay(settings: Settings, connect: Connect, notifier: Notifier) -> EagerRelay:
+def _eager_relay(settings: Settings, connect: Connect, notifier: Notifier, queues: KnownQueues) -> EagerRelay:
     connection = BrokerConnection(settings.rabbitmq_url, name="aftercommit-eager-relay")
     return EagerRelay(
         connection=connect(),
-        pipeline=Pipeline(connection, Declarer(connection, settings), unblock_seconds=UNBLOCK_SECONDS),
+        pipeline=Pipeline(
+            connection, Declarer(connection, settings, lambda: queues.work_queues), unblock_seconds=UNBLOCK_SECONDS
+        ),
         notifier=notifier,
-        work_queues=[str(work_queue) for work_queue in settings.work_queues],
+        queues=queues,
         tasks_per_message=settings.outbox_tasks_per_message,
         grace_seconds=settings.outbox_eager_grace_seconds,
     )

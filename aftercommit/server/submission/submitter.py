@@ -8,15 +8,18 @@ from typing import Final
 from uuid_utils.compat import uuid7
 
 from aftercommit.core import json_text
-from aftercommit.core.errors import DatabaseUnavailable, IdempotencyKeyReused, TasksDeleted
+from aftercommit.core.errors import DatabaseUnavailable, IdempotencyKeyReused, QueueFull, TasksDeleted
 from aftercommit.core.features import Feature
 from aftercommit.core.settings import Settings
 from aftercommit.core.uniqueness import Uniqueness
 from aftercommit.db import idempotency, tasks
 from aftercommit.db.database import Database
 from aftercommit.db.submit import IdempotencyKey, NewTask, Submission
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.server.submission.deadlines import deadline_flaw
 from aftercommit.server.submission.group_commit import GroupCommit
+from aftercommit.server.submission.queue_fill import QueueFill
+from aftercommit.server.submission.queue_rules import apply_defaults, queue_flaws
 from aftercommit.server.submission.results import Created, Fate, Known, SubmittedTask
 from aftercommit.server.submission.submission_queue import CallerGone
 from aftercommit.server.submission.task_input import TaskIn, too_large
@@ -52,11 +55,15 @@ class Submitter:
         *,
         settings: Settings,
         database: Database,
+        queues: KnownQueues,
+        fill: QueueFill,
         catalogue: TypeCatalogue,
         group_commit: GroupCommit,
         unique_commit: UniqueCommit,
     ) -> None:
         self._settings = settings
+        self._queues = queues
+        self._fill = fill
         self._catalogue = catalogue
         self._database = database
         self._group_commit = group_commit
@@ -68,12 +75,12 @@ class Submitter:
         """Commit the tasks, all or none; a result for each, in their order.
 
         When an earlier submit with the same ``key`` and request made tasks, nothing is made and those come back, even
-        if they would be refused by now. Raises TasksRefused, IdempotencyKeyReused, TasksDeleted, and what
+        if they would be refused by now. Raises TasksRefused, QueueFull, IdempotencyKeyReused, TasksDeleted, and what
         ``GroupCommit.submit`` and, for tasks with unique keys, ``UniqueCommit.submit`` raise.
         """
         try:
             return await self._submit(wanted, key, caller_gone)
-        except (TasksRefused, UniqueKeysHeld):
+        except (TasksRefused, QueueFull, UniqueKeysHeld):
             # What the earlier submit made may hold the unique key; and its deadline may have passed since.
             if key is None or (replayed := await self._replay(key)) is None:
                 raise
@@ -83,8 +90,12 @@ class Submitter:
         self, wanted: Sequence[TaskIn], key: IdempotencyKey | None, caller_gone: CallerGone | None
     ) -> list[SubmittedTask]:
         self.check_types(wanted)
+        if any(task.queue is not None and task.queue not in self._queues.by_name for task in wanted):
+            await self._queues.look(self._database.fetch)  # another process may just have made it
         limit = self._settings.api_max_payload_bytes
-        new, payload_bytes = self.prepare(wanted, queues=self._settings.queues, most_bytes=limit)
+        new, payload_bytes = self.prepare(wanted, queues=self._queues, most_bytes=limit)
+        if self._queues.bounded:
+            self._fill.check(new)
         submission = Submission(new, key)
         for _ in range(_TRIES):
             if any(task.unique is not None for task in new):
@@ -111,24 +122,24 @@ class Submitter:
             raise TasksRefused(flaws)
 
     @staticmethod
-    def prepare(
-        wanted: Sequence[TaskIn], *, queues: Sequence[str], most_bytes: int | None
-    ) -> tuple[list[NewTask], int]:
-        """Give each task its id and defaults; also the bytes of all payloads, each of which may have ``most_bytes``.
+    def prepare(wanted: Sequence[TaskIn], *, queues: KnownQueues, most_bytes: int | None) -> tuple[list[NewTask], int]:
+        """Give each task its id and defaults; also the bytes of all payloads, each of which may have ``most_bytes``
+        (None: as many as it likes, also where its queue has a limit).
         Raises TasksRefused."""
         flaws: list[TaskFlaw] = []
         new = []
         now = datetime.now(UTC)
         payload_bytes = 0
+        plain = queues.plain
         for index, task in enumerate(wanted):
             payload = json_text.dump(task.payload)
-            queue = task.queue or queues[0]
+            queue = task.queue or queues.default
             size = len(payload.encode())
             payload_bytes += size
             if most_bytes is not None and size > most_bytes:
                 flaws.append(TaskFlaw(index, "payload", too_large(size, most_bytes)))
-            if queue not in queues:
-                flaws.append(TaskFlaw(index, "queue", f"{queue!r} is not one of QUEUES: {', '.join(queues)}"))
+            if queue not in plain:
+                flaws += [TaskFlaw(index, *flaw) for flaw in queue_flaws(task, queue, queues, size=most_bytes and size)]
             if (flaw := deadline_flaw(task, now)) is not None:
                 flaws.append(TaskFlaw(index, *flaw))
             unique = None if task.unique is None else _uniqueness(index, task, queue, flaws)
@@ -154,6 +165,8 @@ class Submitter:
             )
         if flaws:
             raise TasksRefused(flaws)
+        if len(plain) < len(queues.by_name):
+            apply_defaults(new, queues)
         return new, payload_bytes
 
     async def _replay(self, key: IdempotencyKey) -> list[SubmittedTask] | None:

@@ -61,7 +61,8 @@ def too_large(size: int, limit: int) -> str:
     return f"has {size} bytes; API_MAX_PAYLOAD_BYTES allows {limit}"
 
 
-def _not_crowded(value: Any) -> Any:
+def not_crowded(value: Any) -> Any:
+    """The validator of an object with known fields: of too many each would be a flaw."""
     if isinstance(value, dict) and len(value) > MOST_FIELDS:
         raise ValueError(f"has {len(value)} fields, far more than there are")
     return value
@@ -129,7 +130,7 @@ class RetryIn(Input):
     delays_seconds: Annotated[list[WaitSeconds], Field(min_length=1, max_length=MOST_DELAYS)] | None = Field(
         default=None, description="Before the first retry, the second and so on; the last one repeats"
     )
-    backoff: Annotated[BackoffIn, BeforeValidator(_not_crowded)] | None = None
+    backoff: Annotated[BackoffIn, BeforeValidator(not_crowded)] | None = None
 
     @model_validator(mode="after")
     def _either(self) -> Self:
@@ -149,7 +150,9 @@ class TaskTemplate(Input):
         description="Any JSON object up to API_MAX_PAYLOAD_BYTES. No NUL characters, no lone surrogates.",
         examples=[{"order": 4711}],
     )
-    queue: QueueName | None = Field(default=None, description="One of QUEUES; null: the first of them")
+    queue: QueueName | None = Field(
+        default=None, description="One of those that GET /v1/queues lists; null: the first of QUEUES"
+    )
     priority: PriorityName = Priority.MEDIUM
     max_retries: Retries | None = Field(
         default=None, description="Attempts after the first; null: the handler's own, or MAX_RETRIES"
@@ -158,7 +161,7 @@ class TaskTemplate(Input):
         default=None, description="Bound of one attempt; null: the handler's own, or TASK_TIMEOUT_SECONDS"
     )
     tags: list[Tag] = Field(default_factory=list, json_schema_extra={"default": []}, max_length=20)
-    retry: Annotated[RetryIn, BeforeValidator(_not_crowded)] | None = Field(
+    retry: Annotated[RetryIn, BeforeValidator(not_crowded)] | None = Field(
         default=None, description="Its own delays; null: the handler's, or RETRY_DELAYS_SECONDS"
     )
     result_ttl_seconds: Annotated[float, Field(gt=0, le=LONGEST_DELAY_SECONDS)] | None = Field(
@@ -201,7 +204,7 @@ class TaskIn(TaskTemplate):
     expires_at: Moment | None = Field(
         default=None, description="Its deadline: it is expired unless it has ended by then. After run_at, and not past"
     )
-    unique: Annotated[UniqueIn, BeforeValidator(_not_crowded)] | None = Field(
+    unique: Annotated[UniqueIn, BeforeValidator(not_crowded)] | None = Field(
         default=None, description="What must not exist twice at the same time"
     )
 
