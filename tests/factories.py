@@ -8,6 +8,7 @@ from uuid import UUID
 from aftercommit import Context
 from aftercommit.broker.consumer import Delivery
 from aftercommit.core.settings import Settings
+from aftercommit.db import leases
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.worker.executor import Executor
@@ -90,3 +91,20 @@ def an_executor(
 
 def never_malformed(delivery: Delivery, reason: str) -> None:
     raise AssertionError(f"{delivery.work_queue}: {reason}")
+
+
+def a_lease() -> leases.Worker:
+    """What a worker tells of itself."""
+    return leases.Worker(
+        handlers="{}",
+        max_retries=0,
+        timeout_seconds=1,
+        lease_seconds=60,
+        hand_back_seconds=1,
+        host="host",
+        pid=1,
+        version="0",
+        work_queues=["*"],
+        slots=1,
+        prefetch=1,
+    )

@@ -40,6 +40,8 @@ from aftercommit.client.errors import (
     UnexpectedAnswer,
     UniqueConflict,
     UnsupportedMediaType,
+    WorkerLost,
+    WorkerNotFound,
     WrongState,
 )
 from aftercommit.client.results import (
@@ -60,6 +62,9 @@ from aftercommit.client.results import (
     TaskType,
     TypeOptions,
     UniqueKey,
+    WaitingFor,
+    Worker,
+    WorkerTask,
     WorkQueue,
 )
 from aftercommit.client.sync_client import Client
@@ -88,6 +93,9 @@ __all__ = [
     "Queue",
     "WorkQueue",
     "Purge",
+    "WaitingFor",
+    "Worker",
+    "WorkerTask",
     "Outbox",
     "OutboxRow",
     "Readiness",
@@ -108,6 +116,8 @@ __all__ = [
     "TypeNotFound",
     "PurgeNotFound",
     "QueueFull",
+    "WorkerNotFound",
+    "WorkerLost",
     "QueueInUse",
     "QueueNotFound",
     "ScheduleNotFound",

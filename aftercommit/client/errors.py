@@ -125,6 +125,16 @@ class QueueFull(ApiError):
     CODE = "queue-full"
 
 
+class WorkerNotFound(ApiError):
+    CODE = "worker-not-found"
+
+
+class WorkerLost(ApiError):
+    """Its lease has lapsed: there is nobody to drain."""
+
+    CODE = "worker-lost"
+
+
 class ScheduleExists(ApiError):
     CODE = "schedule-exists"
 

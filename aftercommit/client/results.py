@@ -40,11 +40,21 @@ class UniqueKey(Result):
     for_seconds: float | None
 
 
+class WaitingFor(Result):
+    """What stands between a task and its start: ``reason`` to branch on, ``detail`` to show."""
+
+    reason: str
+    detail: str
+    since: datetime | None
+    until: datetime | None
+
+
 class Task(Result):
     """A task as it was when the service answered. Times are in UTC.
 
     ``payload``, ``result``, ``error`` and ``progress`` are None, too, where an answer leaves them out: in listings, and
-    in the answer to a batch that was repeated, where it would be too large.
+    in the answer to a batch that was repeated, where it would be too large. ``waiting_for`` is what ``get_task`` tells
+    of one that waits.
     """
 
     id: UUID
@@ -76,6 +86,7 @@ class Task(Result):
     progress: Progress | None = None
     unique: UniqueKey | None = None
     schedule: ScheduleTick | None = None
+    waiting_for: tuple[WaitingFor, ...] | None = None
 
     @property
     def is_final(self) -> bool:
@@ -190,6 +201,37 @@ class Purge(Result):
     cancelled: int
     asked_at: datetime | None
     ended_at: datetime | None
+
+
+class WorkerTask(Result):
+    id: UUID
+    type: str
+    queue: str
+    priority: str
+    attempt: int
+    started_at: datetime | None
+
+
+class Worker(Result):
+    """A worker's process, as it told with its last heartbeat. ``state`` is ``running``, ``draining`` or ``lost``;
+    ``tasks`` is None in a list."""
+
+    name: str
+    host: str | None
+    pid: int | None
+    version: str | None
+    state: str
+    work_queues: tuple[str, ...] | None
+    slots: int | None
+    slots_taken: int | None
+    prefetch: int | None
+    handlers: dict[str, dict[str, Any]]
+    grants: dict[str, int] | None
+    started_at: datetime
+    renewed_at: datetime | None
+    lease_until: datetime
+    drain_requested_at: datetime | None
+    tasks: tuple[WorkerTask, ...] | None = None
 
 
 class TypeOptions(Result):

@@ -1,16 +1,21 @@
-"""The calls about the service itself: types, outbox, health."""
+"""The calls about the service itself: types, workers, outbox, health."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from aftercommit.client.call import Call, Page, encode, paged, query
-from aftercommit.client.results import Outbox, OutboxRow, Readiness, Result, TaskType
+from aftercommit.client.results import Outbox, OutboxRow, Readiness, Result, TaskType, Worker
 
 NOT_READY: Final = 503
 
 
 class _Requeued(Result):
     requeued: int
+
+
+class _Workers(Result):
+    workers: tuple[Worker, ...]
+    next_cursor: str | None
 
 
 class _Types(Result):
@@ -32,6 +37,34 @@ def get_type(type: str) -> Call[TaskType]:
     """What the workers' handlers take and say of themselves. Raises TypeNotFound, ApiError."""
     return Call(
         method="GET", path="/v1/types/{type}", names={"type": type}, repeatable=True, parse=TaskType.model_validate_json
+    )
+
+
+def list_workers(*, page_size: int = 100) -> Call[Page[Worker]]:
+    """The workers that have not stopped in order, by name, ``page_size`` (up to 1000) in a request. Raises ApiError."""
+
+    def parse(content: bytes) -> tuple[Sequence[Worker], str | None]:
+        listed = _Workers.model_validate_json(content)
+        return listed.workers, listed.next_cursor
+
+    return paged(Call(method="GET", path="/v1/workers", query=query(limit=page_size), repeatable=True, parse=parse))
+
+
+def get_worker(name: str) -> Call[Worker]:
+    """A worker, and what it runs. Raises WorkerNotFound, ApiError."""
+    return Call(
+        method="GET", path="/v1/workers/{name}", names={"name": name}, repeatable=True, parse=Worker.model_validate_json
+    )
+
+
+def drain_worker(name: str) -> Call[Worker]:
+    """Let a worker take nothing more, finish and end. Repeated safely. Raises WorkerNotFound, WorkerLost, ApiError."""
+    return Call(
+        method="POST",
+        path="/v1/workers/{name}/drain",
+        names={"name": name},
+        repeatable=True,
+        parse=Worker.model_validate_json,
     )
 
 

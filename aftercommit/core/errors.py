@@ -131,6 +131,18 @@ class QueueInUse(AftercommitError):
     title = "The queue does not allow this now"
 
 
+class WorkerNotFound(AftercommitError):
+    code = "worker-not-found"
+    status = 404
+    title = "There is no such worker"
+
+
+class WorkerLost(AftercommitError):
+    code = "worker-lost"
+    status = 409
+    title = "The worker's lease has lapsed"
+
+
 class ScheduleExists(AftercommitError):
     code = "schedule-exists"
     status = 409

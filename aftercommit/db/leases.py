@@ -4,15 +4,21 @@ A lease that lapsed is never renewed: its worker takes a new name.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from aftercommit.db.database import Fetch
 from aftercommit.db.queue_statistics import QueueStatistics
 
 _OPEN: Final = """
-    INSERT INTO aftercommit.workers
-        (name, handlers, max_retries, timeout_seconds, lease_seconds, hand_back_seconds, lease_until)
-    VALUES ($1, $2::json, $3, $4, $5::float8, $6, now() + $5::float8 * interval '1 second')
+    INSERT INTO aftercommit.workers (
+        name, handlers, max_retries, timeout_seconds, lease_seconds, hand_back_seconds, lease_until,
+        host, pid, version, work_queues, slots, slots_taken, prefetch, renewed_at
+    )
+    VALUES (
+        $1, $2::json, $3, $4, $5::float8, $6, now() + $5::float8 * interval '1 second',
+        $7, $8, $9, $10::text[], $11, 0, $12, now()
+    )
     ON CONFLICT (name) DO UPDATE SET lease_until = excluded.lease_until
 """
 
@@ -35,12 +41,15 @@ _RENEW: Final = """
         ORDER BY work_queue
         ON CONFLICT DO NOTHING
     )
-    UPDATE aftercommit.workers SET lease_until = now() + $2::float8 * interval '1 second'
+    UPDATE aftercommit.workers
+    SET lease_until = now() + $2::float8 * interval '1 second', renewed_at = now(), slots_taken = $6
     WHERE name = $1 AND lease_until > now()
-    RETURNING name
+    RETURNING drain_requested_at IS NOT NULL AS is_to_drain
 """
 
-_CLOSE: Final = "UPDATE aftercommit.workers SET lease_until = now() WHERE name = $1 AND lease_until > now()"
+_CLOSE: Final = """
+    UPDATE aftercommit.workers SET lease_until = now(), closed_at = now() WHERE name = $1 AND lease_until > now()
+"""
 
 _LONGEST: Final = "SELECT max(lease_seconds) AS seconds FROM aftercommit.workers"
 
@@ -57,27 +66,54 @@ _PRUNE: Final = """
 """
 
 
-async def open_lease(
-    fetch: Fetch,
-    *,
-    name: str,
-    handlers: str,
-    max_retries: int,
-    timeout_seconds: float,
-    lease_seconds: float,
-    hand_back_seconds: float,
-) -> None:
-    """A lease of ``lease_seconds`` for a new name, with what maintenance must know of this worker.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What others must know of a worker. ``handlers`` is JSON: the max_retries and timeout_seconds of each type, as the
+    worker resolved them; those of its own hold for types without a handler there. ``work_queues`` are patterns."""
 
-    ``handlers`` is JSON: the max_retries and timeout_seconds of each type, as the worker resolved them. ``max_retries``
-    and ``timeout_seconds`` hold for types without a handler there.
-    """
-    await fetch(_OPEN, name, handlers, max_retries, timeout_seconds, lease_seconds, hand_back_seconds)
+    handlers: str
+    max_retries: int
+    timeout_seconds: float
+    lease_seconds: float
+    hand_back_seconds: float
+    host: str
+    pid: int
+    version: str
+    work_queues: Sequence[str]
+    slots: int
+    prefetch: int
 
 
-async def renew(fetch: Fetch, *, name: str, seconds: float, statistics: Sequence[QueueStatistics]) -> bool:
-    """Renew a lease that has not lapsed; whether it had not. ``statistics`` advance ``queue_statistics``, except for
-    locked rows."""
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The lease goes on. ``is_to_drain``: an operator wants the worker to finish and end."""
+
+    is_to_drain: bool
+
+
+async def open_lease(fetch: Fetch, name: str, worker: Worker) -> None:
+    """A lease for a new name."""
+    await fetch(
+        _OPEN,
+        name,
+        worker.handlers,
+        worker.max_retries,
+        worker.timeout_seconds,
+        worker.lease_seconds,
+        worker.hand_back_seconds,
+        worker.host,
+        worker.pid,
+        worker.version,
+        worker.work_queues,
+        worker.slots,
+        worker.prefetch,
+    )
+
+
+async def renew(
+    fetch: Fetch, *, name: str, seconds: float, statistics: Sequence[QueueStatistics], slots_taken: int
+) -> Renewed | None:
+    """Renew a lease; None: it had lapsed. ``statistics`` advance ``queue_statistics``, except for locked rows."""
     rows = await fetch(
         _RENEW,
         name,
@@ -85,8 +121,9 @@ async def renew(fetch: Fetch, *, name: str, seconds: float, statistics: Sequence
         [each.work_queue for each in statistics],
         [each.passed_at for each in statistics],
         [each.task_seconds for each in statistics],
+        slots_taken,
     )
-    return bool(rows)
+    return Renewed(rows[0]["is_to_drain"]) if rows else None
 
 
 async def close(fetch: Fetch, name: str) -> None:

@@ -349,6 +349,16 @@ workers: Final = Table(
     Column("hand_back_seconds", Double, nullable=False, server_default="3"),
     _time("started_at", nullable=False, server_default=_NOW),
     _time("lease_until", nullable=False),
+    Column("host", Text, comment="null: of the release before"),
+    Column("pid", Integer),
+    Column("version", Text, comment="of the package"),
+    Column("work_queues", ARRAY(Text), comment="what it serves, as patterns"),
+    Column("slots", Integer),
+    Column("slots_taken", Integer, comment="at the last renewal"),
+    Column("prefetch", Integer),
+    _time("renewed_at"),
+    _time("drain_requested_at", comment="set: it takes nothing more, finishes and ends"),
+    _time("closed_at", comment="set: it has stopped in order"),
 )
 
 # What runs is found through these rows, one per claimed batch: an index on running tasks would cost every claim its

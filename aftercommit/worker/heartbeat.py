@@ -19,6 +19,7 @@ from typing import Final
 import structlog
 from uuid_utils.compat import uuid4
 
+from aftercommit import __version__
 from aftercommit.core.errors import DatabaseTimeout, DatabaseUnavailable
 from aftercommit.core.settings import Settings
 from aftercommit.db import leases
@@ -39,11 +40,17 @@ class Heartbeat:
     ``name`` may change several times before the event loop gets to look. ``statistics`` are sent with each renewal.
     """
 
-    def __init__(self, settings: Settings, *, handlers: str, statistics: Statistics) -> None:
+    def __init__(
+        self, settings: Settings, *, handlers: str, statistics: Statistics, slots_taken: Callable[[], int]
+    ) -> None:
         self.name: str | None = None
+        self.drain_asked: Final = asyncio.Event()
+        """Set when an operator wants this worker to finish and end; also under a later lease."""
+
         self._settings = settings
         self._handlers = handlers
         self._statistics = statistics
+        self._slots_taken = slots_taken
         self._safe_until = 0.0
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -108,15 +115,20 @@ class Heartbeat:
         """When it was asked for, on the monotonic clock."""
         asked_at = time.monotonic()
         settings = self._settings
-        await leases.open_lease(
-            connection.fetch,
-            name=name,
+        worker = leases.Worker(
             handlers=self._handlers,
             max_retries=settings.max_retries,
             timeout_seconds=settings.task_timeout_seconds,
             lease_seconds=settings.worker_lease_seconds,
             hand_back_seconds=settings.worker_hand_back_seconds,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            work_queues=[str(pattern) for pattern, _ in settings.worker_queues],
+            slots=settings.worker_concurrency,
+            prefetch=settings.worker_prefetch,
         )
+        await leases.open_lease(connection.fetch, name, worker)
         return asked_at
 
     async def _renew_until_lost(self, connection: DatabaseConnection, name: str, asked_at: float) -> None:
@@ -128,20 +140,27 @@ class Heartbeat:
             asking_at = time.monotonic()
             try:
                 async with asyncio.timeout(left):
-                    held = await self._renew(connection, name)
+                    renewed = await self._renew(connection, name)
             except Exception as error:  # whatever it is, the lease ends with its safe part
                 log.warning("lease_not_renewed", worker=name, error=str(error))
                 await self._pause_until(time.monotonic() + RETRY_SECONDS)
                 continue
-            if not held:
+            if renewed is None:
                 return
+            if renewed.is_to_drain:
+                self._call_soon(self.drain_asked.set)
             asked_at = asking_at
             self._safe_until = asked_at + safe_seconds
             await self._pause_until(asked_at + settings.worker_lease_renew_seconds)
 
-    async def _renew(self, connection: DatabaseConnection, name: str) -> bool:
-        seconds = self._settings.worker_lease_seconds
-        return await leases.renew(connection.fetch, name=name, seconds=seconds, statistics=self._statistics.queues())
+    async def _renew(self, connection: DatabaseConnection, name: str) -> leases.Renewed | None:
+        return await leases.renew(
+            connection.fetch,
+            name=name,
+            seconds=self._settings.worker_lease_seconds,
+            statistics=self._statistics.queues(),
+            slots_taken=self._slots_taken(),
+        )
 
     async def _give_back(self, connection: DatabaseConnection, name: str) -> None:
         try:

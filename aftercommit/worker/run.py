@@ -56,7 +56,7 @@ async def work(settings: Settings, stopping: asyncio.Event) -> None:
 async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event) -> None:
     log.info("handlers_found", types=sorted(handlers.by_type))
     connect = partial(DatabaseConnection, settings, application="worker")
-    threads_exhausted, drained = asyncio.Event(), asyncio.Event()
+    threads_exhausted, leaving, drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
     signal = ClaimSignal()
 
     statistics = Statistics()
@@ -64,6 +64,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         settings,
         handlers=handlers.options(max_retries=settings.max_retries, timeout_seconds=settings.task_timeout_seconds),
         statistics=statistics,
+        slots_taken=lambda: slots.taken,
     )
     notifier = Notifier(connect())
     poison_messages = PoisonMessages(connect(), notifier)
@@ -134,32 +135,52 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         until_drained.create_task(
             summarise(tell, statistics.outcomes, seconds=settings.log_summary_seconds, stopping=stopping)
         )
-        async with asyncio.TaskGroup() as until_stopping:
-            until_stopping.create_task(claimer.run(stopping))
-            until_stopping.create_task(queues.run(connect(), stopping))
-            until_stopping.create_task(fetcher.run(stopping))
-            until_stopping.create_task(poison_messages.run(stopping))
-            until_stopping.create_task(
+        until_drained.create_task(_stop_when(threads_exhausted, stopping))
+        async with asyncio.TaskGroup() as until_leaving:
+            until_leaving.create_task(_leave(leaving, stopping, heartbeat.drain_asked))
+            until_leaving.create_task(claimer.run(leaving))
+            until_leaving.create_task(queues.run(connect(), leaving))
+            until_leaving.create_task(fetcher.run(leaving))
+            until_leaving.create_task(poison_messages.run(leaving))
+            until_leaving.create_task(
                 announce(
                     "declare_types",
                     partial(declare_types, handlers.by_type.values(), connect, notifier),
-                    stopping=stopping,
+                    stopping=leaving,
                 )
             )
-            until_stopping.create_task(
-                DeclaredSchedules(handlers.by_type.values(), settings.worker_modules, connect(), notifier).run(stopping)
+            until_leaving.create_task(
+                DeclaredSchedules(handlers.by_type.values(), settings.worker_modules, connect(), notifier).run(leaving)
             )
-            until_stopping.create_task(_stop_when(threads_exhausted, stopping))
         limits.stop()
-        await slots.drain(settings.worker_shutdown_seconds)
+        await _finish(slots, stopping, seconds=settings.worker_shutdown_seconds)
         await recorder.drain(settings.worker_lease_seconds)
         drained.set()
-    if still_cancelling := slots.cancelling:
-        log.warning("cancelled_tasks_left", count=still_cancelling)
-    await heartbeat.close(give_back=not still_cancelling)
+    await _give_back(heartbeat, slots)
     await fetcher.close()
     await transactions.close()
     threads.close()
+
+
+async def _finish(slots: Slots, stopping: asyncio.Event, *, seconds: float) -> None:
+    """End what runs: within ``seconds`` of ``stopping``, or when it ends by itself."""
+    await slots.finish(stopping)
+    stopping.set()
+    await slots.drain(seconds)
+
+
+async def _give_back(heartbeat: Heartbeat, slots: Slots) -> None:
+    if still_cancelling := slots.cancelling:
+        log.warning("cancelled_tasks_left", count=still_cancelling)
+    await heartbeat.close(give_back=not still_cancelling)
+
+
+async def _leave(leaving: asyncio.Event, stopping: asyncio.Event, drain_asked: asyncio.Event) -> None:
+    """Take nothing more from when the process is told to stop, or an operator wants it to finish."""
+    await first_of(stopping, drain_asked)
+    if not stopping.is_set():
+        log.info("draining")
+    leaving.set()
 
 
 async def _stop_when(threads_exhausted: asyncio.Event, stopping: asyncio.Event) -> None:

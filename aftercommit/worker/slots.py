@@ -11,6 +11,7 @@ import structlog
 
 from aftercommit.core.outcomes import CancelReason, Outcome
 from aftercommit.db.claims import ClaimedTask
+from aftercommit.runtime.poll import first_of
 from aftercommit.worker import outcome_policy
 from aftercommit.worker.attempt import Attempt
 from aftercommit.worker.claim_signal import ClaimSignal
@@ -20,6 +21,8 @@ from aftercommit.worker.recorder import Ended, Recorder
 from aftercommit.worker.statistics import Statistics
 
 log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 0.1
 
 CLEANUP_PART: Final = 0.2
 """The last part of the shutdown time, in which cancelled handlers may clean up."""
@@ -87,6 +90,11 @@ class Slots:
                 if attempt.task.worker != heartbeat.name:
                     attempt.cancel(CancelReason.LEASE_LOST)
             self._signal.set()
+
+    async def finish(self, stopping: asyncio.Event) -> None:
+        """Wait until nothing runs any more, however long that takes, or until ``stopping``."""
+        while self._attempts and not stopping.is_set():
+            await first_of(stopping, timeout_seconds=LOOK_SECONDS)
 
     async def drain(self, seconds: float) -> None:
         """End all attempts within ``seconds``.

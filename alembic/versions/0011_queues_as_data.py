@@ -1,4 +1,4 @@
-"""queues as data: what each allows and how it is served, its limits, pauses, and how one is deleted
+"""queues as data: what each allows and how it is served, its limits, pauses, and how one is deleted; what workers tell
 
 The functions are in ``alembic/functions/0011``, one to a file.
 """
@@ -48,10 +48,25 @@ COLUMNS = (
     _time("updated_at", nullable=False, server_default=sa.text("now()")),
 )
 
+OF_WORKERS = (
+    sa.Column("host", sa.Text(), comment="null: of the release before"),
+    sa.Column("pid", sa.Integer()),
+    sa.Column("version", sa.Text(), comment="of the package"),
+    sa.Column("work_queues", ARRAY(sa.Text()), comment="what it serves, as patterns"),
+    sa.Column("slots", sa.Integer()),
+    sa.Column("slots_taken", sa.Integer(), comment="at the last renewal"),
+    sa.Column("prefetch", sa.Integer()),
+    _time("renewed_at"),
+    _time("drain_requested_at", comment="set: it takes nothing more, finishes and ends"),
+    _time("closed_at", comment="set: it has stopped in order"),
+)
+
 
 def upgrade() -> None:
     for column in COLUMNS:
         op.add_column("queues", column.copy(), schema="aftercommit")
+    for column in OF_WORKERS:
+        op.add_column("workers", column.copy(), schema="aftercommit")
     op.create_table_comment("queues", "every queue there is or was", schema="aftercommit")
     op.create_table(
         "queue_grants",
@@ -105,6 +120,8 @@ def downgrade() -> None:
     for table in ("purges", "rate_buckets", "queue_grants"):
         op.drop_table(table, schema="aftercommit")
     op.create_table_comment("queues", "every queue that QUEUES ever named", schema="aftercommit")
+    for column in reversed(OF_WORKERS):
+        op.drop_column("workers", column.name, schema="aftercommit")
     for column in reversed(COLUMNS):
         op.drop_column("queues", column.name, schema="aftercommit")
 

@@ -34,6 +34,7 @@ from aftercommit.client import (
     TasksDeleted,
     UniqueConflict,
     UnsupportedMediaType,
+    WorkerNotFound,
     WrongState,
 )
 from aftercommit.client.call import Call
@@ -87,6 +88,7 @@ async def test_every_method_does_what_it_says(service: Service, make_face: MakeF
     await try_schedules(face)
     await try_queues(face)
     await try_the_service(face, service)
+    await try_workers(face)
     methods = {name for name in vars(type(face.client)) if not name.startswith("_")}
     assert face.called == methods - {"close", "aclose"}
 
@@ -195,6 +197,15 @@ async def try_queues(face: Face) -> None:
     assert (await face("delete_queue", "letters", cancel=True)).deleting["mode"] == "cancel"
     with pytest.raises(QueueNotFound):
         await face("get_queue", "nowhere")
+
+
+async def try_workers(face: Face) -> None:
+    [worker] = await face("list_workers", page_size=1)
+    assert (worker.state, worker.grants) == ("running", None)
+    assert (await face("get_worker", worker.name)).tasks == ()
+    with pytest.raises(WorkerNotFound):
+        await face("get_worker", "nobody")
+    assert (await face("drain_worker", worker.name)).state == "draining"
 
 
 async def try_the_service(face: Face, service: Service) -> None:

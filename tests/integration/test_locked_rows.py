@@ -14,6 +14,7 @@ from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import claims, leases, record
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.queue_statistics import QueueStatistics
+from tests.factories import a_lease
 from tests.integration.service import Api, Service
 
 
@@ -120,11 +121,10 @@ async def test_lease_is_renewed_although_a_row_of_statistics_is_locked(
 
     async def renew(*statistics: QueueStatistics) -> bool:
         async with asyncio.timeout(5):
-            return await leases.renew(link.fetch, name="w", seconds=60, statistics=statistics)
+            renewed = await leases.renew(link.fetch, name="w", seconds=60, statistics=statistics, slots_taken=1)
+            return renewed is not None
 
-    await leases.open_lease(
-        link.fetch, name="w", handlers="{}", max_retries=0, timeout_seconds=1, lease_seconds=60, hand_back_seconds=1
-    )
+    await leases.open_lease(link.fetch, "w", a_lease())
     assert await renew(QueueStatistics("tasks.low", noon, 1.0))
     later = QueueStatistics("tasks.low", noon + timedelta(hours=1))
     async with service.engine.begin() as elsewhere:

@@ -54,6 +54,8 @@ from aftercommit.db import (
     tasks,
     unique_key_sweep,
     unique_keys,
+    waiting,
+    worker_views,
 )
 from aftercommit.db.database import FRESH_PLANS, KEPT_PLANS, Fetch, session_settings
 from aftercommit.db.engine import database_url
@@ -339,6 +341,11 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"tasks_pkey"},
     ),
     "rescue.drop_empty_claims": (rescue.drop_empty_claims, {"tasks_pkey"}),
+    "waiting.look": (
+        lambda fetch: waiting.look(fetch, LAST_ID),
+        {"tasks_pkey", "tasks_unfinished", "outbox_unpublished", "outbox_eager", "outbox_failed"},
+    ),
+    "worker_views.runs": (lambda fetch: worker_views.runs(fetch, "worker"), {"tasks_pkey"}),
     "queues.unfinished": (
         lambda fetch: queues.unfinished(fetch, "emails", most=10_000),
         {"tasks_unfinished", "tasks_scheduled"},

@@ -30,6 +30,7 @@ from aftercommit.server.api import (
     submit_routes,
     task_routes,
     type_routes,
+    worker_routes,
 )
 from aftercommit.server.api.body_limit import BodyLimit
 from aftercommit.server.api.completion_waiters import CompletionWaiters
@@ -94,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         task_routes,
         schedule_routes,
         type_routes,
+        worker_routes,
         queue_routes,
         outbox_routes,
         health_routes,

@@ -8,14 +8,15 @@ from fastapi import APIRouter, Depends, Query, Response
 from aftercommit.core import failures, json_text
 from aftercommit.core.errors import FieldError, TaskNotFound, UniqueConflict, WrongState
 from aftercommit.core.states import FINAL, SOURCES, UNFINISHED, Event, Status
-from aftercommit.db import cancels, listing, schedule, steering, tasks
+from aftercommit.db import cancels, listing, schedule, steering, tasks, waiting
 from aftercommit.db.listing import TaskFilter
 from aftercommit.db.tasks import BULKY
 from aftercommit.server.api.body import documented, json_body
 from aftercommit.server.api.dependencies import Dependencies, Injected
 from aftercommit.server.api.problems import BODY_ERRORS, TASK_ERRORS, invalid, responses
 from aftercommit.server.api.schemas import CancelIn, CompletionIn, RescheduleIn, TaskQuery, WaitQuery
-from aftercommit.server.api.task_schemas import AttemptOut, AttemptsOut, ListedTaskOut, TaskOut, TaskPage
+from aftercommit.server.api.task_schemas import AttemptOut, AttemptsOut, FoundTaskOut, ListedTaskOut, TaskOut, TaskPage
+from aftercommit.server.api.waiting_reasons import waiting_for
 from aftercommit.server.submission.resubmission import resubmit
 from aftercommit.server.submission.task_input import ResubmitIn, too_large
 
@@ -46,13 +47,19 @@ async def list_tasks(query: Annotated[TaskQuery, Query()], dependencies: Injecte
 
 
 @router.get("/{task_id:uuid}", responses=responses(TaskNotFound))
-async def get_task(task_id: UUID, query: Annotated[WaitQuery, Query()], dependencies: Injected) -> TaskOut:
-    """One task; with ``wait``, as soon as it is final or the seconds are over."""
+async def get_task(task_id: UUID, query: Annotated[WaitQuery, Query()], dependencies: Injected) -> FoundTaskOut:
+    """One task; with ``wait``, as soon as it is final or the seconds are over. Of one that waits, ``waiting_for`` says
+    why."""
     task = await _get(dependencies, task_id)
     if query.wait and task.status not in FINAL:
         await dependencies.waiters.wait(task_id, query.wait)
         task = await _get(dependencies, task_id)
-    return task
+    found = FoundTaskOut.model_construct(**dict(task))
+    if task.status not in FINAL and task.status is not Status.RUNNING:
+        facts = await waiting.look(dependencies.database.fetch, task_id)
+        if facts is not None:  # it may have been started meanwhile
+            found.waiting_for = waiting_for(facts, broker=dependencies.readiness.broker)
+    return found
 
 
 @router.get("/{task_id:uuid}/attempts", responses=responses(TaskNotFound))

@@ -13,6 +13,7 @@ from aftercommit.core.schedules import RunKind
 from aftercommit.core.states import Status
 from aftercommit.core.uniqueness import Scope
 from aftercommit.server.api.schemas import Output
+from aftercommit.server.api.waiting_reasons import WaitingForOut
 
 
 class ErrorOut(Output):
@@ -101,6 +102,14 @@ class TaskOut(ListedTaskOut):
     payload: dict[str, Any]
     result: Any
     error: ErrorOut | None = Field(description="Why it did not succeed, or why it is being retried")
+
+
+class FoundTaskOut(TaskOut):
+    """A task as it stands now, and why it waits, where it does."""
+
+    waiting_for: list[WaitingForOut] | None = Field(
+        default=None, description="What stands between it and its start, the first thing first; null: it does not wait"
+    )
 
 
 class TaskPage(Output):
