@@ -1,18 +1,21 @@
 """The task types of the load. Each writes its effect first; then it ends as its kind does."""
 
 import asyncio
+import os
 import select
 from functools import cache
 from typing import Final
 
+import asyncpg
 from sqlalchemy import text
 
 from aftercommit import Context, Fail, Retry, Snooze, task
-from tests.faults.effects import Effects
+from tests.faults.effects import DSN_NAME, Effects
 from tests.faults.kinds import HAS_TRANSACTIONS, Kind
 
 ISOLATED_TIMEOUT_SECONDS: Final = 4.0
 
+_COUNT: Final = "SELECT pg_advisory_lock($1, $2)"
 _COMPLETE: Final = text("INSERT INTO fault_transactional (task_id, attempt) VALUES (:task_id, :attempt)")
 
 
@@ -52,6 +55,18 @@ async def flaky(failures: int, context: Context, after: float | None = None) -> 
     await _write(context)
     if context.attempt <= failures:
         raise Retry("not yet", after=after)
+
+
+@task(Kind.COUNTED)
+async def counted(seconds: float, context: Context) -> None:
+    """Holds a lock while it runs, which says in which process; it is lost with that."""
+    await _write(context)
+    connection = await asyncpg.connect(os.environ[DSN_NAME])
+    try:
+        await connection.fetchval(_COUNT, os.getpid(), context.task_id.int % 2**31)
+        await asyncio.sleep(seconds)
+    finally:
+        connection.terminate()
 
 
 @task(Kind.SNOOZING)

@@ -21,6 +21,8 @@ class Kind(StrEnum):
     SNOOZING = "fault.snoozing"
     DEADLINE = "fault.deadline"
     """Not in every load: it may expire."""
+    COUNTED = "fault.counted"
+    """Not in every load: each opens a connection."""
 
     @property
     def endings(self) -> frozenset[str]:

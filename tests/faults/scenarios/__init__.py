@@ -9,6 +9,7 @@ from tests.faults.scenarios import (
     of_load,
     of_network,
     of_processes,
+    of_queues,
     of_schedules,
     storm,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "of_load",
     "of_network",
     "of_processes",
+    "of_queues",
     "of_schedules",
     "storm",
 ]
