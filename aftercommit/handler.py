@@ -17,7 +17,7 @@ from aftercommit.context import Context
 from aftercommit.errors import InvalidPayload, Retry
 from aftercommit.recurring import NAME_PATTERN, Recurrence
 from aftercommit.retry_delays import Backoff, Delays
-from aftercommit.task_request import Submitter, TaskOptions, TaskRequest
+from aftercommit.task_request import PRIORITIES, QUEUE_PATTERN, PriorityName, Submitter, TaskOptions, TaskRequest
 
 TYPE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,199}$"
 LONGEST_TIMEOUT_SECONDS: Final = 604_800
@@ -36,7 +36,8 @@ class Handler(Generic[P, R]):
     """A decorated function. It can still be called as before, in tests for instance; ``submit`` has a worker call it.
 
     ``timeout_seconds``, ``max_retries`` and ``retry``, its delays, are None where the settings decide; a task's own
-    option wins over both. ``payload_type`` is the shape of its payload.
+    option wins over both. ``queue`` and ``priority`` are where its submits go that name none. ``payload_type`` is the
+    shape of its payload.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class Handler(Generic[P, R]):
         timeout_seconds: float | None,
         max_retries: int | None,
         isolated: bool,
+        queue: str | None = None,
+        priority: PriorityName | None = None,
         retry: Delays | Backoff | None = None,
         retry_on: Exceptions | None = None,
         fail_on: Exceptions = (),
@@ -57,6 +60,8 @@ class Handler(Generic[P, R]):
         self.timeout_seconds = timeout_seconds
         self.max_retries = max_retries
         self.isolated = isolated
+        self.queue = queue
+        self.priority = priority
         self.retry = retry
         self.retry_on = retry_on
         self.fail_on = fail_on
@@ -166,6 +171,8 @@ def task(
     timeout_seconds: float | None = None,
     max_retries: int | None = None,
     isolated: bool = False,
+    queue: str | None = None,
+    priority: PriorityName | None = None,
     retry: Delays | Backoff | None = None,
     retry_on: Exceptions | None = None,
     fail_on: Exceptions = (),
@@ -180,6 +187,9 @@ def task(
     ``schedule``, a ``Cron`` or an ``Every``, has the task submitted again and again; a worker that has the handler
     declares it when it starts.
 
+    ``queue`` and ``priority`` are where a submit goes that names none. A worker that has the handler tells so when it
+    starts, and makes the queue if it was never there; that the queue is served is up to WORKER_QUEUES.
+
     ``retry`` says how long retries wait. An exception of ``fail_on`` fails the task at once; with ``retry_on`` every
     exception does that is in neither it nor a Retry. A timeout is a TimeoutError.
 
@@ -193,6 +203,10 @@ def task(
         )
     if max_retries is not None and max_retries < 0:
         raise ValueError(f"max_retries of {type} is {max_retries!r}: give a whole number from 0 on")
+    if queue is not None and not re.fullmatch(QUEUE_PATTERN, queue):
+        raise ValueError(f"queue of {type} is {queue!r}: give a small letter, then up to 62 of a-z, 0-9, _ and -")
+    if priority not in (None, *PRIORITIES):
+        raise ValueError(f"priority of {type} is {priority!r}: give high, medium or low")
     if retry is not None and not isinstance(retry, (Delays, Backoff)):
         raise TypeError(f"retry of {type} is {retry!r}: give Delays(…) or Backoff(…)")
     _check_exceptions(f"retry_on of {type}", retry_on or ())
@@ -208,6 +222,8 @@ def task(
             timeout_seconds=timeout_seconds,
             max_retries=max_retries,
             isolated=isolated,
+            queue=queue,
+            priority=priority,
             retry=retry,
             retry_on=retry_on,
             fail_on=fail_on,

@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol, TypedDict, TypeVar
+from typing import Any, Final, Literal, Protocol, TypedDict, TypeVar, get_args
 
 from aftercommit.retry_delays import Backoff, Delays
+
+QUEUE_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,62}$"
+"""Of a queue's name. No dots: the retry exchanges bind ``*.<priority>``, and ``*`` stands for exactly one word."""
+
+PriorityName = Literal["high", "medium", "low"]
+PRIORITIES: Final[tuple[PriorityName, ...]] = get_args(PriorityName)
 
 UniqueOptions = TypedDict(
     "UniqueOptions",
@@ -27,7 +33,7 @@ class TaskOptions(TypedDict, total=False):
     """What a submit may say beside type and payload. None, or left out: the default."""
 
     queue: str | None
-    priority: Literal["high", "medium", "low"]
+    priority: PriorityName
     max_retries: int | None
     timeout_seconds: float | None
     tags: list[str] | tuple[str, ...]

@@ -238,6 +238,8 @@ class TypeOptions(Result):
     """What the handler's decorator says; None where the worker's settings decide."""
 
     isolated: bool
+    queue: str | None
+    priority: str | None
     max_retries: int | None
     timeout_seconds: float | None
     retry: dict[str, Any] | None

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
-QUEUE_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,62}$"
-"""No dots: the retry exchanges bind ``*.<priority>``, and ``*`` stands for exactly one word."""
+from aftercommit.task_request import QUEUE_PATTERN
 
 ANY: Final = "*"
 

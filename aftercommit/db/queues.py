@@ -94,6 +94,16 @@ async def put(fetch: Fetch, options: QueueOptions) -> tuple[QueueRow, bool] | No
     return (_row(rows[0]), rows[0]["is_new"]) if rows else None
 
 
+_MAKE_MISSING: Final = """
+    INSERT INTO aftercommit.queues (name) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING RETURNING name
+"""
+
+
+async def make_missing(fetch: Fetch, names: Sequence[str]) -> list[str]:
+    """Make those of ``names`` that never were; which. One that was deleted stays so. By primary key."""
+    return [row["name"] for row in await fetch(_MAKE_MISSING, names)] if names else []
+
+
 _PAUSE: Final = """
     UPDATE aftercommit.queues SET paused_at = coalesce(paused_at, now()), paused_by = $2, updated_at = now()
     WHERE name = $1 AND deleted_at IS NULL RETURNING *

@@ -48,7 +48,10 @@ async def declare(fetch: Fetch, types: Sequence[DeclaredType], *, worker: str) -
 
 # xmin changes with each version of a row, in whatever order transactions commit.
 _VERSIONS: Final = "SELECT type, xmin::text::bigint AS version FROM aftercommit.task_types"
-_SCHEMAS: Final = "SELECT type, schema::text AS schema FROM aftercommit.task_types WHERE type = ANY ($1::text[])"
+_DETAILS: Final = """
+    SELECT type, schema::text AS schema, options ->> 'queue' AS queue, options ->> 'priority' AS priority
+    FROM aftercommit.task_types WHERE type = ANY ($1::text[])
+"""
 
 
 async def versions(fetch: Fetch) -> dict[str, int]:
@@ -56,9 +59,10 @@ async def versions(fetch: Fetch) -> dict[str, int]:
     return {row["type"]: row["version"] for row in await fetch(_VERSIONS)}
 
 
-async def schemas(fetch: Fetch, types: Sequence[str]) -> dict[str, str | None]:
-    """The JSON schemas of ``types``, as texts. By primary key."""
-    return {row["type"]: row["schema"] for row in await fetch(_SCHEMAS, types)}
+async def details(fetch: Fetch, types: Sequence[str]) -> Sequence[Any]:
+    """Of each of ``types`` its JSON ``schema``, as text, and the ``queue`` and ``priority`` of submits that name none.
+    By primary key."""
+    return await fetch(_DETAILS, types)
 
 
 _LIST: Final = """

@@ -86,7 +86,7 @@ class DeclaredSchedules:
 def spec_of(handler: Handler, recurrence: Recurrence) -> ScheduleSpec:
     """The schedule that a handler declares, as the database keeps it."""
     template: dict[str, Any] = {"type": handler.type, "payload": dict(recurrence.payload)}
-    template |= {"queue": recurrence.queue, "priority": recurrence.priority}
+    template |= {"queue": recurrence.queue or handler.queue, "priority": recurrence.priority}
     return ScheduleSpec(
         name=recurrence.name or handler.type,
         timing=Timing(

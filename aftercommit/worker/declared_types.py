@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import structlog
@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from aftercommit import Handler
 from aftercommit.core import json_text
-from aftercommit.db import task_types
+from aftercommit.db import queues, task_types
 from aftercommit.db.database import Connect
 from aftercommit.db.task_types import DeclaredType
 from aftercommit.runtime.notifier import Notifier
@@ -20,11 +20,16 @@ from aftercommit.task_request import json_value
 log = structlog.get_logger(__name__)
 
 
-async def declare_types(handlers: Iterable[Handler], connect: Connect, notifier: Notifier) -> None:
-    """Declare the types of this worker's handlers; the last worker that starts wins. Raises DatabaseUnavailable."""
+async def declare_types(handlers: Collection[Handler], connect: Connect, notifier: Notifier) -> None:
+    """Declare the types of this worker's handlers, of which the last worker that starts wins, and make the queues that
+    they name and that never were. Raises DatabaseUnavailable."""
     types = [declared(handler) for handler in handlers]
     async with connect() as connection:
         new = await task_types.declare(connection.fetch, types, worker=f"{socket.gethostname()}-{os.getpid()}")
+        made = await queues.make_missing(connection.fetch, sorted({each.queue for each in handlers if each.queue}))
+    if made:
+        log.info("queues_made", queues=made)
+        notifier.queues()
     if new:
         log.info("types_declared", types=new)
         notifier.types()
@@ -37,6 +42,8 @@ def declared(handler: Handler) -> DeclaredType:
         "max_retries": handler.max_retries,
         "timeout_seconds": handler.timeout_seconds,
         "retry": None if handler.retry is None else json_value("retry", handler.retry),
+        "queue": handler.queue,
+        "priority": handler.priority,
         "schedule": None if handler.schedule is None else handler.schedule.name or handler.type,
     }
     description = handler.description

@@ -105,7 +105,8 @@ class Api:
     async def get(self, task_id: str, *, wait: float = 0) -> dict[str, Any]:
         status, task = await self.call("GET", f"/v1/tasks/{task_id}?wait={wait}")
         assert status == 200, task
-        return dict(task)
+        # Why it waits is told here alone: not by a submit, nor by a list.
+        return {name: value for name, value in task.items() if name != "waiting_for"}
 
     async def attempts(self, task_id: str) -> list[dict[str, Any]]:
         status, answer = await self.call("GET", f"/v1/tasks/{task_id}/attempts")

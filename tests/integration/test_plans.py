@@ -296,7 +296,7 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         {"task_types_pkey"},
     ),
     "task_types.get": (lambda fetch: task_types.get(fetch, "echo"), {"task_types_pkey"}),
-    "task_types.schemas": (lambda fetch: task_types.schemas(fetch, ["echo"]), {"task_types_pkey"}),
+    "task_types.details": (lambda fetch: task_types.details(fetch, ["echo"]), {"task_types_pkey"}),
     "idempotency.get": (lambda fetch: idempotency.get(fetch, "k"), {"idempotency_keys_pkey"}),
     "idempotency.prune": (lambda fetch: idempotency.prune(fetch, limit=10), {"idempotency_keys_by_age"}),
     "unique_keys.find": (lambda fetch: unique_keys.find(fetch, KEYS), {"unique_keys_pkey", "tasks_pkey"}),

@@ -207,3 +207,44 @@ async def test_sql_and_http_judge_alike(caller: asyncpg.Connection) -> None:
                 value,
                 flaw,
             )
+
+
+@task("mail.routed", queue="mail", priority="high")
+async def routed() -> None: ...
+
+
+async def test_submit_that_names_no_queue_goes_where_its_type_says(service: Service) -> None:
+    api = await service.api()
+    await declare(service, routed)
+    async with asyncio.timeout(10):
+        while (await api.submit("mail.routed"))["queue"] != "mail":
+            await asyncio.sleep(0.1)
+    task = await api.submit("mail.routed")
+    assert (task["queue"], task["priority"]) == ("mail", "high")
+    own = await api.submit("mail.routed", queue="tasks", priority="low")
+    assert (own["queue"], own["priority"]) == ("tasks", "low")
+    assert (await api.submit("mail.routed", priority="medium"))["priority"] == "medium"
+    async with calling(service) as connection:
+        ids = [
+            await connection.fetchval("SELECT aftercommit.submit_task('mail.routed')"),
+            await connection.fetchval("SELECT aftercommit.submit_task('mail.routed', priority => 'low')"),
+            await connection.fetchval("SELECT aftercommit.submit_task('mail.routed', queue => 'tasks')"),
+            await connection.fetchval("SELECT aftercommit.submit_task('other')"),
+        ]
+    found = [await api.get(str(task_id)) for task_id in ids]
+    assert [(each["queue"], each["priority"]) for each in found] == [
+        ("mail", "high"),
+        ("mail", "low"),
+        ("tasks", "high"),
+        ("tasks", "medium"),
+    ]
+
+
+async def test_type_whose_queue_is_gone_goes_to_the_default(service: Service) -> None:
+    api = await service.api()
+    await declare(service, routed)
+    await service.query("UPDATE aftercommit.queues SET deleted_at = now() WHERE name = 'mail'")
+    await asyncio.sleep(1)
+    assert (await api.submit("mail.routed"))["queue"] == "tasks"
+    await declare(service, routed)
+    assert (await service.query("SELECT deleted_at IS NULL FROM aftercommit.queues WHERE name = 'mail'")) == [(False,)]

@@ -230,3 +230,16 @@ def test_progress_is_told_with_its_message_cut() -> None:
 def test_errors_carry_what_the_handler_said() -> None:
     assert (str(Retry("soon", after=0)), Retry().after) == ("soon", None)
     assert isinstance(InvalidPayload("x"), Fail)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"queue": "Mail"}, "queue of test is 'Mail': give a small letter"),
+        ({"queue": "mail.high"}, "queue of test is 'mail.high'"),
+        ({"priority": "urgent"}, "priority of test is 'urgent': give high, medium or low"),
+    ],
+)
+def test_decorator_refuses_when_its_queue_or_priority_is_bad(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        task("test", **options)

@@ -10,7 +10,6 @@ from uuid_utils.compat import uuid7
 
 from aftercommit.core.errors import BrokerUnavailable, PurgeNotFound, QueueInUse, QueueNotFound
 from aftercommit.core.queue_options import DeleteMode
-from aftercommit.core.queues import QUEUE_PATTERN
 from aftercommit.db import queue_clearing, queues
 from aftercommit.db.queues import QueueRow
 from aftercommit.server.api.body import documented, json_body
@@ -27,6 +26,7 @@ from aftercommit.server.api.queue_schemas import (
     QueueOut,
 )
 from aftercommit.server.api.schemas import QueuesOut
+from aftercommit.task_request import QUEUE_PATTERN
 
 MOST_COUNTED: Final = 10_000
 

@@ -15,6 +15,8 @@ class TypeOptionsOut(Output):
     """What the handler's decorator says; null: the worker's settings decide."""
 
     isolated: bool
+    queue: str | None = Field(default=None, description="Where submits go that name none")
+    priority: str | None = Field(default=None, description="That of submits that name none")
     max_retries: int | None
     timeout_seconds: float | None
     retry: dict[str, Any] | None = Field(examples=[{"delays_seconds": [5, 30]}])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from aftercommit.core.queues import Priority
 from aftercommit.db.submit import NewTask
 from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.server.submission.task_input import TaskIn
@@ -10,16 +11,19 @@ Flaw = tuple[str, str]
 """A field, and what is wrong with it."""
 
 
-def queue_flaws(task: TaskIn, name: str, queues: KnownQueues, *, size: int | None) -> Iterator[Flaw]:
-    """Why the queue ``name`` does not take ``task``. ``size``: its payload's bytes, None where they do not matter."""
+def queue_flaws(
+    task: TaskIn, name: str, queues: KnownQueues, *, priority: Priority, size: int | None
+) -> Iterator[Flaw]:
+    """Why the queue ``name`` does not take ``task`` with this ``priority``. ``size``: its payload's bytes, None where
+    they do not matter."""
     options = queues.by_name.get(name)
     if options is None:
         yield "queue", f"there is no queue {name!r}: there {_named(queues.open_names)}"
         return
     if options.deleting:
         yield "queue", f"{name!r} is being deleted: there {_named(queues.open_names)}"
-    if options.priorities is not None and task.priority not in options.priorities:
-        yield "priority", f"{name} takes no {task.priority} tasks: {' and '.join(options.priorities)} only"
+    if options.priorities is not None and priority not in options.priorities:
+        yield "priority", f"{name} takes no {priority} tasks: {' and '.join(options.priorities)} only"
     if options.types is not None and task.type not in options.types:
         yield "type", f"{name} does not take {task.type!r}: it takes {', '.join(options.types)}"
     if size is not None and options.max_payload_bytes is not None and size > options.max_payload_bytes:

@@ -1,8 +1,9 @@
 """The submit: from described tasks to committed rows, or to those of the earlier submit that holds the key."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final
 
 from uuid_utils.compat import uuid7
@@ -10,6 +11,7 @@ from uuid_utils.compat import uuid7
 from aftercommit.core import json_text
 from aftercommit.core.errors import DatabaseUnavailable, IdempotencyKeyReused, QueueFull, TasksDeleted
 from aftercommit.core.features import Feature
+from aftercommit.core.queues import Priority
 from aftercommit.core.settings import Settings
 from aftercommit.core.uniqueness import Uniqueness
 from aftercommit.db import idempotency, tasks
@@ -23,11 +25,12 @@ from aftercommit.server.submission.queue_rules import apply_defaults, queue_flaw
 from aftercommit.server.submission.results import Created, Fate, Known, SubmittedTask
 from aftercommit.server.submission.submission_queue import CallerGone
 from aftercommit.server.submission.task_input import TaskIn, too_large
-from aftercommit.server.submission.type_catalogue import TypeCatalogue
+from aftercommit.server.submission.type_catalogue import Route, TypeCatalogue
 from aftercommit.server.submission.unique_commit import UniqueCommit, UniqueKeysHeld
 from aftercommit.server.submission.unique_key import field_flaws, uniqueness
 
 _TRIES: Final = 2
+NO_ROUTES: Final[Mapping[str, Route]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Submitter:
         if any(task.queue is not None and task.queue not in self._queues.by_name for task in wanted):
             await self._queues.look(self._database.fetch)  # another process may just have made it
         limit = self._settings.api_max_payload_bytes
-        new, payload_bytes = self.prepare(wanted, queues=self._queues, most_bytes=limit)
+        new, payload_bytes = self.prepare(wanted, queues=self._queues, most_bytes=limit, routes=self._catalogue.routes)
         if self._queues.bounded:
             self._fill.check(new)
         submission = Submission(new, key)
@@ -122,7 +125,13 @@ class Submitter:
             raise TasksRefused(flaws)
 
     @staticmethod
-    def prepare(wanted: Sequence[TaskIn], *, queues: KnownQueues, most_bytes: int | None) -> tuple[list[NewTask], int]:
+    def prepare(
+        wanted: Sequence[TaskIn],
+        *,
+        queues: KnownQueues,
+        most_bytes: int | None,
+        routes: Mapping[str, Route] = NO_ROUTES,
+    ) -> tuple[list[NewTask], int]:
         """Give each task its id and defaults; also the bytes of all payloads, each of which may have ``most_bytes``
         (None: as many as it likes, also where its queue has a limit).
         Raises TasksRefused."""
@@ -133,13 +142,18 @@ class Submitter:
         plain = queues.plain
         for index, task in enumerate(wanted):
             payload = json_text.dump(task.payload)
-            queue = task.queue or queues.default
+            queue, priority = task.queue or queues.default, task.priority
+            if routes and (route := routes.get(task.type)) is not None:
+                queue, priority = _routed(task, route, queues)
             size = len(payload.encode())
             payload_bytes += size
             if most_bytes is not None and size > most_bytes:
                 flaws.append(TaskFlaw(index, "payload", too_large(size, most_bytes)))
             if queue not in plain:
-                flaws += [TaskFlaw(index, *flaw) for flaw in queue_flaws(task, queue, queues, size=most_bytes and size)]
+                flaws += [
+                    TaskFlaw(index, *flaw)
+                    for flaw in queue_flaws(task, queue, queues, priority=priority, size=most_bytes and size)
+                ]
             if (flaw := deadline_flaw(task, now)) is not None:
                 flaws.append(TaskFlaw(index, *flaw))
             unique = None if task.unique is None else _uniqueness(index, task, queue, flaws)
@@ -149,7 +163,7 @@ class Submitter:
                     type=task.type,
                     payload=payload,
                     queue=queue,
-                    priority=task.priority,
+                    priority=priority,
                     max_retries=task.max_retries,
                     timeout_seconds=task.timeout_seconds,
                     tags=tuple(dict.fromkeys(task.tags)),
@@ -187,6 +201,16 @@ class Submitter:
                 "stands for. Nothing was submitted. Use a new key for a new request."
             )
         return [Known(row, Fate.REPLAYED) for row in rows]
+
+
+def _routed(task: TaskIn, route: Route, queues: KnownQueues) -> tuple[str, Priority]:
+    """The queue and the priority of a task whose type says where it goes: as far as it names none itself, and the queue
+    is there."""
+    options = queues.by_name.get(route.queue) if route.queue is not None else None
+    there = options is not None and not options.deleting
+    queue = task.queue or (route.queue if there else None) or queues.default
+    named = route.priority is None or "priority" in task.model_fields_set
+    return queue, task.priority if named or route.priority is None else route.priority
 
 
 def _uniqueness(index: int, task: TaskIn, queue: str, flaws: list[TaskFlaw]) -> Uniqueness | None:

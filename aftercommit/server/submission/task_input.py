@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from aftercommit.core import json_text
-from aftercommit.core.queues import QUEUE_PATTERN, Priority
+from aftercommit.core.queues import Priority
 from aftercommit.errors import LONGEST_AFTER_SECONDS
 from aftercommit.handler import LONGEST_TIMEOUT_SECONDS, TYPE_PATTERN
 from aftercommit.retry_delays import (
@@ -29,6 +29,7 @@ from aftercommit.retry_delays import (
     MOST_DELAYS,
 )
 from aftercommit.server.submission.unique_input import UniqueIn
+from aftercommit.task_request import QUEUE_PATTERN
 
 LONGEST_DELAY_SECONDS: Final = 100 * 366 * 86_400
 

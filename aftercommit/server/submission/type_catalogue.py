@@ -6,6 +6,7 @@ What a worker declares is known here a moment later, by a notification, or after
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NoReturn
 
@@ -14,6 +15,7 @@ import structlog
 
 from aftercommit.core.errors import DatabaseUnavailable
 from aftercommit.core.json_text import escape_pointer
+from aftercommit.core.queues import Priority
 from aftercommit.core.setting_types import SchemaCheck
 from aftercommit.db import task_types
 from aftercommit.db.database import Connect, Fetch
@@ -34,6 +36,14 @@ Flaw = tuple[str, str]
 """The pointer of a field, without its ``#/``, and what is wrong with it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a submit goes that names no ``queue``, or no ``priority``. None: as without it."""
+
+    queue: str | None
+    priority: Priority | None
+
+
 class TypeCatalogue:
     def __init__(self, mode: SchemaCheck, connect: Connect) -> None:
         self.refuses: Final = mode is SchemaCheck.REJECT
@@ -41,13 +51,14 @@ class TypeCatalogue:
         self._connect = connect
         self._versions: dict[str, int] | None = None
         self._validators: dict[str, jsonschema_rs.Validator | None] = {}
+        self.routes: Final[dict[str, Route]] = {}
+        """Of the types that say where they go."""
+
         self._warned_at: dict[str, float] = {}
         self._wake = asyncio.Event()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Follow what workers declare, until ``stopping``."""
-        if self._off:
-            return
         async with self._connect() as connection, asyncio.TaskGroup() as group:
             group.create_task(listen(self._connect(), TYPES_CHANNEL, self._wake, stopping=stopping))
 
@@ -62,11 +73,18 @@ class TypeCatalogue:
         known = self._versions or {}
         versions = await task_types.versions(fetch)
         if changed := [type for type, version in versions.items() if known.get(type) != version]:
-            schemas = await task_types.schemas(fetch, changed)
-            self._validators |= {type: _compiled(type, schema) for type, schema in schemas.items()}
+            for row in await task_types.details(fetch, changed):
+                self._take(row["type"], row["schema"], row["queue"], row["priority"])
         for gone in known.keys() - versions.keys():
             self._validators.pop(gone, None)
+            self.routes.pop(gone, None)
         self._versions = versions
+
+    def _take(self, type: str, schema: str | None, queue: str | None, priority: str | None) -> None:
+        self._validators[type] = None if self._off else _compiled(type, schema)
+        self.routes.pop(type, None)
+        if queue is not None or priority is not None:
+            self.routes[type] = Route(queue, None if priority is None else Priority(priority))
 
     def flaws(self, task: TaskIn) -> list[Flaw]:
         """What refuses ``task``: its type is unknown, or its payload does not fit. A submit that is only warned of has

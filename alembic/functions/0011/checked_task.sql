@@ -13,6 +13,8 @@ DECLARE
     lifetime jsonb;
     starts_at timestamptz;
     deadline text;
+    own_queue text;
+    own_priority text;
 BEGIN
     PERFORM aftercommit.check_fields(
         given, rtrim(at, '/'),
@@ -33,7 +35,9 @@ BEGIN
     payload := coalesce(given -> 'payload', '{}');
     made.payload := aftercommit.checked_payload(payload, at || 'payload', most_bytes);
 
-    made.queue := coalesce(given ->> 'queue', queues[1]);
+    SELECT d.options ->> 'queue', d.options ->> 'priority' INTO own_queue, own_priority
+    FROM aftercommit.task_types AS d WHERE d.type = made.type;
+    made.queue := coalesce(given ->> 'queue', CASE WHEN own_queue = ANY (queues) THEN own_queue END, queues[1]);
     IF queues = '{}' THEN
         PERFORM aftercommit.refuse(
             'AC002', at || 'queue', 'no queue is known yet',
@@ -48,7 +52,10 @@ BEGIN
             'Take one of these, or make it: PUT /v1/queues/<name>.'
         );
     END IF;
-    made.priority := aftercommit.checked_choice(given -> 'priority', at || 'priority', '{medium,high,low}');
+    made.priority := aftercommit.checked_choice(
+        CASE WHEN given ? 'priority' THEN given -> 'priority' ELSE to_jsonb(own_priority) END,
+        at || 'priority', '{medium,high,low}'
+    );
 
     value := nullif(given -> 'max_retries', 'null');
     IF value IS NOT NULL THEN
