@@ -17,6 +17,9 @@ CANCEL_CHANNEL: Final = "aftercommit_cancel"
 TYPES_CHANNEL: Final = "aftercommit_types"
 """Workers declared types that are new, or other than before."""
 
+PARKED_CHANNEL: Final = "aftercommit_parked"
+"""Tasks wait for workers that know their types."""
+
 _NOTIFY: Final = "SELECT pg_notify(channel, '') FROM unnest($1::text[]) AS channel"
 _PROBE: Final = "SELECT 1"
 

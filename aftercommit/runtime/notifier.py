@@ -41,6 +41,10 @@ class Notifier:
         """Task types were declared, or declared anew."""
         self._send(notifications.TYPES_CHANNEL)
 
+    def parked(self) -> None:
+        """Tasks wait for workers that know their types."""
+        self._send(notifications.PARKED_CHANNEL)
+
     def _send(self, channel: str) -> None:
         self._channels.add(channel)
         self._wake.set()

@@ -58,6 +58,10 @@ class Fetcher:
                 candidates.discard(buffer.work_queue)
         return offers
 
+    def add(self, incoming: Incoming) -> None:
+        """Let refs in that did not come through the broker."""
+        self._buffers[incoming.delivery.work_queue].add(incoming)
+
     def refill(self, *, free_slots: int) -> None:
         """Let the buffers receive more, after a ``take`` that left so many slots free.
 

@@ -10,7 +10,8 @@ they must not keep others out.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from itertools import islice
+from typing import Final, Protocol
 
 import structlog
 
@@ -34,12 +35,23 @@ LARGEST_PREFETCH: Final = 65_535
 """AMQP has two bytes for it."""
 
 
+class Source(Protocol):
+    """What refs came with: a delivery of the broker, or what stands for one."""
+
+    work_queue: WorkQueue
+    received_at: float
+
+    def acknowledge(self) -> None: ...
+
+    async def hand_back(self) -> None: ...
+
+
 class Incoming:
     """A delivery. ``refs`` are those of its refs that wait for their turn; ``lent`` more are being claimed."""
 
     __slots__ = ("delivery", "lent", "refs", "settled")
 
-    def __init__(self, delivery: Delivery, refs: list[TaskRef]) -> None:
+    def __init__(self, delivery: Source, refs: list[TaskRef]) -> None:
         self.delivery = delivery
         self.refs = deque(refs)
         self.lent = 0
@@ -81,6 +93,12 @@ class PrefetchBuffer:
         """Slots are free: a paused buffer receives again, an empty one may hold more."""
         if self._paused or (not self.deliveries and self._prefetch < self._full_prefetch):
             self._wants_more.set()
+
+    def add(self, incoming: Incoming) -> None:
+        """Let refs in that did not come through the broker. They are older than the messages, and go before all but one
+        of them: so neither keep the others from having their turn."""
+        self.deliveries.insert(1, incoming)
+        self._on_work()
 
     def take(self) -> tuple[Incoming, TaskRef]:
         """The next ref. Only for a buffer that has one."""
@@ -133,7 +151,9 @@ class PrefetchBuffer:
 
     async def _regulate(self, subscription: Subscription) -> None:
         now = asyncio.get_running_loop().time()
-        if self.deliveries and now - self.deliveries[0].delivery.received_at > self._hand_back_seconds:
+        # The oldest is the first or, behind one that was added, the second.
+        oldest = min((each.delivery.received_at for each in islice(self.deliveries, 2)), default=now)
+        if now - oldest > self._hand_back_seconds:
             await self._hand_back(subscription)
         elif self._wants_more.is_set() and self._paused:
             await self._start(subscription)

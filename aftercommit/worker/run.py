@@ -29,6 +29,7 @@ from aftercommit.worker.handler_threads import HandlerThreads
 from aftercommit.worker.handler_transaction import HandlerTransactions
 from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.isolated_attempt import run_isolated
+from aftercommit.worker.parked_fetcher import ParkedFetcher
 from aftercommit.worker.poison_messages import PoisonMessages
 from aftercommit.worker.process_runner import ProcessRunner
 from aftercommit.worker.progress_writer import ProgressWriter
@@ -37,6 +38,7 @@ from aftercommit.worker.registry import BadModule, Handlers, opened_handlers
 from aftercommit.worker.slots import Slots
 from aftercommit.worker.start_times import StartTimes
 from aftercommit.worker.statistics import Statistics
+from aftercommit.worker.type_filter import TypeFilter
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +58,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
     connect = partial(DatabaseConnection, settings, application="worker")
     threads_exhausted, drained = asyncio.Event(), asyncio.Event()
     signal = ClaimSignal()
+    types = TypeFilter(handlers.by_type)
 
     statistics = Statistics()
     options = handlers.options(max_retries=settings.max_retries, timeout_seconds=settings.task_timeout_seconds)
@@ -77,6 +80,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         threads=threads,
         processes=processes,
         tell_progress=progress.tell,
+        types=types,
     )
     slots = Slots(
         settings.worker_concurrency,
@@ -101,6 +105,16 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         recorder=recorder,
         statistics=statistics,
         signal=signal,
+        types=types,
+        notifier=notifier,
+    )
+    parked_fetcher = ParkedFetcher(
+        connect(),
+        fetcher=fetcher,
+        slots=slots,
+        heartbeat=heartbeat,
+        types=types,
+        work_queues=[work_queue for work_queue, _ in settings.worker_queues],
     )
 
     def tell(done: Mapping[str, int]) -> None:
@@ -113,7 +127,6 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
             **done,
         )
 
-    declare = partial(declare_types, handlers.by_type.values(), connect, notifier)
     declared = DeclaredSchedules(handlers.by_type.values(), settings.worker_modules, connect(), notifier)
 
     heartbeat.start()
@@ -130,8 +143,15 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         async with asyncio.TaskGroup() as until_stopping:
             until_stopping.create_task(claimer.run(stopping))
             until_stopping.create_task(fetcher.run(stopping))
+            until_stopping.create_task(parked_fetcher.run(stopping))
             until_stopping.create_task(poison_messages.run(stopping))
-            until_stopping.create_task(announce("declare_types", declare, stopping=stopping))
+            until_stopping.create_task(
+                announce(
+                    "declare_types",
+                    partial(declare_types, handlers.by_type.values(), connect, notifier),
+                    stopping=stopping,
+                )
+            )
             until_stopping.create_task(declared.run(stopping))
             until_stopping.create_task(_stop_when(threads_exhausted, stopping))
         await slots.drain(settings.worker_shutdown_seconds)
