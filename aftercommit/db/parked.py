@@ -59,8 +59,8 @@ async def take(
     fetch: Fetch, settled: Sequence[TaskRef], *, known: Sequence[str], room: Mapping[WorkQueue, int]
 ) -> dict[WorkQueue, list[TaskRef]]:
     """Take rows of ``known`` types, the oldest of each: of each work queue as many as it has ``room`` for, or one of
-    each type. They are the caller's for HOLD_SECONDS. Forgets the rows of ``settled``: those that were taken before, and
-    are claimed or stale.
+    each type. They are the caller's for HOLD_SECONDS. Forgets the rows of ``settled``: those that were taken before,
+    and are claimed or stale.
 
     Passes over locked rows. Served by ``parked_tasks_by_type``, and by the primary key.
     """
