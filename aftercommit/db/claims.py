@@ -57,25 +57,21 @@ COLUMNS: Final = tuple(column.name for column in fields(ClaimedTask)[2:] if colu
 _read_columns: Final = itemgetter(*COLUMNS)
 
 
-WAITS: Final = "t.status = ANY($4::text[]) AND (t.expires_at > now()) IS NOT FALSE"
-
 # The fence. Postgres checks it again on a row that somebody changed since the statement began. It stands in a CASE,
 # through which the planner cannot look: it would take running tasks for as rare as they are in the whole table, and
 # read all of that to find them.
 _CLAIMABLE: Final = f"""CASE WHEN t.dispatch = ref.dispatch
-    THEN ({WAITS}) OR (t.status = '{Status.RUNNING}' AND t.worker = $3) END"""
+    THEN (t.status = ANY($4::text[]) AND (t.expires_at > now()) IS NOT FALSE)
+        OR (t.status = '{Status.RUNNING}' AND t.worker = $3) END"""
 
-REFS: Final = "unnest($1::uuid[], $2::int[]) AS ref (id, dispatch)"
-
+_REFS: Final = "unnest($1::uuid[], $2::int[]) AS ref (id, dispatch)"
 
 # The rows are locked, so that their places (ctid) stay until they are updated: by these Postgres needs no second way
 # through the index. A row that was updated since the statement began is not found there, and counts as locked.
-def steps(claimable: str = _CLAIMABLE) -> str:
-    """The common table expressions of a claim: ``claimed`` are its rows. $1 to $5 are ``arguments``."""
-    return f"""
+STEPS: Final = f"""
     free AS (
-        SELECT t.ctid FROM {REFS} JOIN aftercommit.tasks t ON t.id = ref.id
-        WHERE {claimable}
+        SELECT t.ctid FROM {_REFS} JOIN aftercommit.tasks t ON t.id = ref.id
+        WHERE {_CLAIMABLE}
         ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
     ), claimed AS (
         UPDATE aftercommit.tasks t
@@ -92,13 +88,13 @@ def steps(claimable: str = _CLAIMABLE) -> str:
         ON CONFLICT (id) DO UPDATE
             SET task_ids = ARRAY(SELECT unnest(c.task_ids) UNION SELECT unnest(excluded.task_ids))
     )
-    """
+"""
+"""The common table expressions of a claim: ``claimed`` are its rows. $1 to $5 are ``arguments``."""
 
-
-_CLAIM: Final = f"WITH {steps()} SELECT * FROM claimed"
+_CLAIM: Final = f"WITH {STEPS} SELECT * FROM claimed"
 
 _FIND_CLAIMABLE: Final = f"""
-    SELECT t.id, t.dispatch FROM {REFS} JOIN aftercommit.tasks t ON t.id = ref.id WHERE {_CLAIMABLE}
+    SELECT t.id, t.dispatch FROM {_REFS} JOIN aftercommit.tasks t ON t.id = ref.id WHERE {_CLAIMABLE}
 """
 
 _FORGET: Final = "DELETE FROM aftercommit.claims WHERE id = ANY($1::uuid[])"
@@ -140,7 +136,7 @@ def read(row: Any, *, worker: str, claim_id: UUID) -> ClaimedTask:
 
 
 def arguments(refs: Collection[TaskRef], *, worker: str, claim_id: UUID) -> tuple[object, ...]:
-    """Of ``steps``."""
+    """Of ``STEPS``."""
     return (*_fence_arguments(refs, worker), claim_id)
 
 

@@ -1,10 +1,10 @@
 """Statements on ``parked_tasks``: tasks that wait for a worker that knows their type.
 
 A row is what a message is elsewhere: it says that a task waits, and is stale when the task has another dispatch or does
-not wait any more. ``claim_known`` writes the rows.
+not wait any more. A parked task is as it was, and no attempt of it was begun.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -19,6 +19,51 @@ from aftercommit.db.database import Fetch
 HOLD_SECONDS: Final = 5
 """How long a row that was taken is its worker's. One that dies meanwhile costs that time."""
 
+FIRST_LOOK_SECONDS: Final = 5
+"""Until maintenance looks after a parked task. Workers that know its type take it long before."""
+
+LOOKED_KEPT: Final = 10
+"""So many of the workers that looked at it last are named."""
+
+# ``since`` stays: it is of the first look, whatever was done to the task meanwhile. The condition stands in a CASE for
+# the reason that ``claims`` gives.
+_PARK: Final = f"""
+    WITH unknown AS (
+        SELECT t.id, t.dispatch, t.type, t.queue, t.priority
+        FROM unnest($1::uuid[], $2::int[]) AS ref (id, dispatch) JOIN aftercommit.tasks t ON t.id = ref.id
+        WHERE CASE WHEN t.dispatch = ref.dispatch
+            THEN t.status = ANY($3::text[]) AND (t.expires_at > now()) IS NOT FALSE AND t.type <> ALL($4::text[]) END
+        ORDER BY t.id
+    ), parked AS (
+        INSERT INTO aftercommit.parked_tasks AS p (task_id, dispatch, type, queue, priority, looked, look_at)
+        SELECT id, dispatch, type, queue, priority, ARRAY[$5], now() + interval '{FIRST_LOOK_SECONDS} seconds'
+        FROM unknown
+        ON CONFLICT (task_id) DO UPDATE
+        SET dispatch = excluded.dispatch, looks = p.looks + 1,
+            looked = CASE WHEN $5 = ANY(p.looked) THEN p.looked
+                ELSE (p.looked || excluded.looked)[greatest(cardinality(p.looked) - {LOOKED_KEPT - 2}, 1):] END
+    )
+    SELECT id, dispatch FROM unknown
+"""
+
+
+async def park_unknown(fetch: Fetch, refs: Collection[TaskRef], *, known: Sequence[str], worker: str) -> set[TaskRef]:
+    """Park those of these tasks that wait for these dispatches and whose types are not ``known``; which they are.
+
+    Locks the rows of the parked in id order, by primary key, and not their tasks: a row that is parked while its task
+    goes on is stale.
+    """
+    rows = await fetch(
+        _PARK,
+        [ref.task_id for ref in refs],
+        [ref.dispatch for ref in refs],
+        SOURCES[Event.CLAIM],
+        known,
+        worker,
+    )
+    return {TaskRef(row["id"], row["dispatch"]) for row in rows}
+
+
 # A loose index scan over the types that wait in each work queue, of which there are few. Of each the oldest, so many
 # that those of a work queue fill its room: who takes rows locks no more than it takes.
 _TAKE: Final = f"""
@@ -28,6 +73,9 @@ _TAKE: Final = f"""
             JOIN aftercommit.parked_tasks p ON p.task_id = settled.id AND p.dispatch = settled.dispatch
             ORDER BY p.task_id FOR UPDATE OF p SKIP LOCKED
         ))
+    ), handed_back AS (
+        UPDATE aftercommit.parked_tasks p SET free_at = '-infinity'
+        WHERE task_id = ANY($7::uuid[]) AND task_id <> ALL($1::uuid[])
     ), kinds (queue, priority, type) AS (
         (SELECT queue, priority, type FROM aftercommit.parked_tasks ORDER BY queue, priority, type LIMIT 1)
         UNION ALL
@@ -45,7 +93,7 @@ _TAKE: Final = f"""
         SELECT p.task_id FROM wanted CROSS JOIN LATERAL (
             SELECT task_id FROM aftercommit.parked_tasks p
             WHERE p.queue = wanted.queue AND p.priority = wanted.priority AND p.type = wanted.type
-                AND p.free_at <= now() AND p.task_id <> ALL($1::uuid[])
+                AND p.free_at <= now() AND p.task_id <> ALL($1::uuid[]) AND p.task_id <> ALL($7::uuid[])
             ORDER BY p.since LIMIT wanted.share FOR UPDATE SKIP LOCKED
         ) AS p
     )
@@ -56,11 +104,16 @@ _TAKE: Final = f"""
 
 
 async def take(
-    fetch: Fetch, settled: Sequence[TaskRef], *, known: Sequence[str], room: Mapping[WorkQueue, int]
+    fetch: Fetch,
+    *,
+    known: Sequence[str],
+    room: Mapping[WorkQueue, int],
+    settled: Sequence[TaskRef] = (),
+    handed_back: Sequence[TaskRef] = (),
 ) -> dict[WorkQueue, list[TaskRef]]:
     """Take rows of ``known`` types, the oldest of each: of each work queue as many as it has ``room`` for, or one of
     each type. They are the caller's for HOLD_SECONDS. Forgets the rows of ``settled``: those that were taken before,
-    and are claimed or stale.
+    and are claimed or stale. Those of ``handed_back`` are free again.
 
     Passes over locked rows. Served by ``parked_tasks_by_type``, and by the primary key.
     """
@@ -72,6 +125,7 @@ async def take(
         [work_queue.priority for work_queue in room],
         list(room.values()),
         known,
+        [ref.task_id for ref in handed_back],
     )
     found: dict[WorkQueue, list[TaskRef]] = {}
     for row in rows:

@@ -15,12 +15,9 @@ from aftercommit.db.record import NOT_CANCELLING, STILL_RUNS, AttemptKey
 # A row of ``recorded`` has an id and an attempt only.
 _RECORDED_COLUMNS: Final = ", ".join(name if name in ("id", "attempt") else "NULL" for name in claims.COLUMNS)
 
-
 # For successes the same as ``record``, which also has history to write and messages to send, and cancels.
-def statement(steps: str, *, further: str = "") -> str:
-    """``further`` are rows of ``claims.COLUMNS`` beside the claimed and the recorded ones."""
-    return f"""
-    WITH {steps}, ended AS (
+_RECORD_AND_CLAIM: Final = f"""
+    WITH {claims.STEPS}, ended AS (
         SELECT o.*, t.ctid AS place
         FROM unnest($6::uuid[], $7::int[], $8::text[], $9::json[]) AS o (id, attempt, worker, result)
         JOIN aftercommit.tasks t ON t.id = o.id
@@ -39,11 +36,7 @@ def statement(steps: str, *, further: str = "") -> str:
     SELECT {", ".join(claims.COLUMNS)} FROM claimed
     UNION ALL
     SELECT {_RECORDED_COLUMNS} FROM recorded
-    {further}
-    """
-
-
-_RECORD_AND_CLAIM: Final = statement(claims.steps())
+"""
 
 
 def fits(outcome: Outcome) -> bool:
@@ -68,7 +61,10 @@ async def record_and_claim(
     rows = await fetch(
         _RECORD_AND_CLAIM,
         *claims.arguments(refs, worker=worker, claim_id=claim_id),
-        *outcome_arguments(outcomes),
+        [outcome.task_id for outcome in outcomes],
+        [outcome.attempt for outcome in outcomes],
+        [outcome.worker for outcome in outcomes],
+        [outcome.result for outcome in outcomes],
         closed,
     )
     claimed: list[ClaimedTask] = []
@@ -79,13 +75,3 @@ async def record_and_claim(
         else:
             claimed.append(claims.read(row, worker=worker, claim_id=claim_id))
     return claimed, recorded
-
-
-def outcome_arguments(outcomes: Sequence[Outcome]) -> tuple[object, ...]:
-    """Of ``statement``: $6 to $9. $10 are the claims that are closed."""
-    return (
-        [outcome.task_id for outcome in outcomes],
-        [outcome.attempt for outcome in outcomes],
-        [outcome.worker for outcome in outcomes],
-        [outcome.result for outcome in outcomes],
-    )

@@ -10,23 +10,19 @@ from uuid import UUID
 import structlog
 from uuid_utils.compat import uuid7
 
-from aftercommit.core.states import Event
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claim_known, claims, record_and_claim
+from aftercommit.db import claims, record_and_claim
 from aftercommit.db.claims import ClaimedTask
 from aftercommit.db.database import Connect, DatabaseConnection, Fetch
 from aftercommit.db.outages import StatementRefused
-from aftercommit.db.record import AttemptKey
-from aftercommit.runtime.notifier import Notifier
 from aftercommit.runtime.poll import poll
 from aftercommit.worker.claim_signal import ClaimSignal
 from aftercommit.worker.fetcher import Fetcher, Offer
 from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.postponed import FIRST_WAIT_SECONDS, Postponed
-from aftercommit.worker.recorder import Batch, Recorder
+from aftercommit.worker.recorder import Recorder
 from aftercommit.worker.slots import Slots
 from aftercommit.worker.statistics import Statistics
-from aftercommit.worker.type_filter import TypeFilter
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +70,6 @@ class Claimer:
         recorder: Recorder,
         statistics: Statistics,
         signal: ClaimSignal,
-        types: TypeFilter,
-        notifier: Notifier,
     ) -> None:
         self._heartbeat = heartbeat
         self._connect = connect
@@ -84,8 +78,6 @@ class Claimer:
         self._recorder = recorder
         self._statistics = statistics
         self._signal = signal
-        self._types = types
-        self._notifier = notifier
         self._asked: set[TaskRef] = set()
         self._unanswered: list[Claim] = []
         self._locked: Postponed[LockedOffer] = Postponed()
@@ -170,21 +162,20 @@ class Claimer:
         """The claimed tasks, and the refs whose rows somebody holds locked. All others are stale."""
         if not claim.refs:
             return [], set()
-        claimed, parked = await self._send(connection.fetch, claim)
-        if parked:
-            self._statistics.parked(len(parked))
-            self._notifier.parked()
-        missing = claim.refs - {task.ref for task in claimed} - parked
+        claimed = await self._send(connection.fetch, claim)
+        missing = claim.refs - {task.ref for task in claimed}
         if not missing:
             return claimed, set()
         return claimed, await claims.find_claimable(connection.fetch, missing, worker=claim.worker)
 
-    async def _send(self, fetch: Fetch, claim: Claim) -> tuple[list[ClaimedTask], set[TaskRef]]:
-        """The claimed tasks, and the refs of parked ones. The statement takes along the outcomes that wait to be
-        recorded."""
+    async def _send(self, fetch: Fetch, claim: Claim) -> list[ClaimedTask]:
+        """The claimed tasks. The statement takes along the outcomes that wait to be recorded."""
+        refs = list(claim.refs)
         if (batch := self._recorder.lend()) is not None:
             try:
-                claimed, recorded, parked = await self._record_and_claim(fetch, batch, claim)
+                claimed, recorded = await record_and_claim.record_and_claim(
+                    fetch, batch.outcomes, refs, closed=batch.closed, worker=claim.worker, claim_id=claim.id
+                )
             except StatementRefused:  # over an outcome: nothing happened, and the claim goes on alone
                 self._recorder.failed(batch)
             except BaseException:
@@ -192,31 +183,8 @@ class Claimer:
                 raise
             else:
                 self._recorder.wrote(batch, recorded)
-                return claimed, parked
-        if self._types.on:
-            claimed, _, parked = await self._record_and_claim(fetch, Batch((), ()), claim)
-            return claimed, parked
-        return await claims.claim(fetch, list(claim.refs), worker=claim.worker, claim_id=claim.id), set()
-
-    async def _record_and_claim(
-        self, fetch: Fetch, batch: Batch, claim: Claim
-    ) -> tuple[list[ClaimedTask], Mapping[AttemptKey, Event], set[TaskRef]]:
-        """The claimed tasks, the outcomes that are in, and the refs of parked tasks."""
-        outcomes, refs = batch.outcomes, list(claim.refs)
-        if self._types.on:
-            return await claim_known.record_and_claim_known(
-                fetch,
-                outcomes,
-                refs,
-                closed=batch.closed,
-                worker=claim.worker,
-                claim_id=claim.id,
-                known=self._types.known,
-            )
-        claimed, recorded = await record_and_claim.record_and_claim(
-            fetch, outcomes, refs, closed=batch.closed, worker=claim.worker, claim_id=claim.id
-        )
-        return claimed, recorded, set()
+                return claimed
+        return await claims.claim(fetch, refs, worker=claim.worker, claim_id=claim.id)
 
     def _postpone(self, claim: Claim, locked: set[TaskRef]) -> None:
         """Keep what is locked for another try. Its messages stay unacknowledged."""

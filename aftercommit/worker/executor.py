@@ -92,7 +92,7 @@ class Executor:
 
     def _require(self, handler: Handler | None, task: ClaimedTask) -> Handler:
         if handler is None:
-            self._types.on = True
+            self._types.switch_on()
             have = ", ".join(self._handlers.modules)
             raise UnknownType(f"no handler for {task.type!r}: {task.worker} has {have}")
         return handler

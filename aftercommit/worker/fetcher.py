@@ -2,7 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from aftercommit.broker.connection import BrokerConnection
 from aftercommit.broker.consumer import Delivery
@@ -11,6 +12,7 @@ from aftercommit.core.task_ref import TaskRef
 from aftercommit.runtime.poll import poll
 from aftercommit.worker.prefetch_buffer import Incoming, PrefetchBuffer
 from aftercommit.worker.queue_picker import QueuePicker
+from aftercommit.worker.type_filter import TypeFilter
 
 Offer = tuple[Incoming, TaskRef]
 """A ref to claim, and the delivery that it came with."""
@@ -28,6 +30,7 @@ class Fetcher:
         hand_back_seconds: float,
         on_work: Callable[[], None],
         on_malformed: Callable[[Delivery, str], None],
+        types: TypeFilter,
     ) -> None:
         self._connection = connection
         self._picker = QueuePicker(shares)
@@ -39,6 +42,7 @@ class Fetcher:
                 hand_back_seconds=hand_back_seconds,
                 on_work=on_work,
                 on_malformed=on_malformed,
+                types=types,
             )
             for work_queue in shares
         }
@@ -80,6 +84,25 @@ class Fetcher:
         """The row of a ref that was taken is locked, and not only for a moment."""
         incoming, _ = offer
         self._buffers[incoming.delivery.work_queue].hold(incoming)
+
+    def unsort(self) -> None:
+        """Let nothing be claimed that was received before anybody looked at types."""
+        for buffer in self._buffers.values():
+            buffer.unsort()
+
+    def unsorted(self, most: int) -> list[Incoming]:
+        """Deliveries that are to be sorted, with about ``most`` refs; each is to be given to ``let_in``."""
+        found: list[Incoming] = []
+        for incoming in itertools.chain.from_iterable(buffer.unsorted for buffer in self._buffers.values()):
+            found.append(incoming)
+            most -= len(incoming.refs)
+            if most <= 0:
+                break
+        return found
+
+    def let_in(self, incoming: Incoming, *, parked: Collection[TaskRef]) -> None:
+        """A delivery is sorted: the ``parked`` ones among its refs are done with here."""
+        self._buffers[incoming.delivery.work_queue].let_in(incoming, parked=parked)
 
     @property
     def buffered(self) -> int:

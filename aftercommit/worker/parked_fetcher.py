@@ -27,23 +27,31 @@ GATHER_SECONDS: Final = 0.02
 
 
 class ParkedDelivery:
-    """Stands for a message: refs that were taken together. A handed-back one is taken again when its hold is over."""
+    """Stands for a message: refs that were taken together."""
 
-    __slots__ = ("_on_settled", "_refs", "received_at", "work_queue")
+    __slots__ = ("_on_handed_back", "_on_settled", "_refs", "received_at", "work_queue")
+
+    of_broker = False
 
     def __init__(
-        self, work_queue: WorkQueue, refs: Sequence[TaskRef], *, on_settled: Callable[[Sequence[TaskRef]], None]
+        self,
+        work_queue: WorkQueue,
+        refs: Sequence[TaskRef],
+        *,
+        on_settled: Callable[[Sequence[TaskRef]], None],
+        on_handed_back: Callable[[Sequence[TaskRef]], None],
     ) -> None:
         self.work_queue = work_queue
         self.received_at = asyncio.get_running_loop().time()
         self._refs = refs
         self._on_settled = on_settled
+        self._on_handed_back = on_handed_back
 
     def acknowledge(self) -> None:
         self._on_settled(self._refs)
 
     async def hand_back(self) -> None:
-        pass
+        self._on_handed_back(self._refs)
 
 
 class ParkedFetcher:
@@ -68,6 +76,7 @@ class ParkedFetcher:
         self._called = asyncio.Event()
         self._claimed = asyncio.Event()
         self._settled: list[TaskRef] = []
+        self._handed_back: list[TaskRef] = []
         self._buffered: list[Incoming] = []
         self._more = False
 
@@ -92,19 +101,15 @@ class ParkedFetcher:
         self._claimed.clear()
 
     async def _take(self, fetch: Fetch) -> None:
-        room = self._room()
-        if self._heartbeat.name is None or not room:
-            await notifications.probe(fetch)
-            return
-        settled, self._settled = self._settled, []
-        try:
-            found = await parked.take(fetch, settled, known=self._known, room=room)
-        except BaseException:
-            self._settled += settled
-            raise
+        room = self._room() if self._heartbeat.name is not None else {}
+        settled, handed_back = self._settled[:], self._handed_back[:]
+        found = await parked.take(fetch, known=self._known, room=room, settled=settled, handed_back=handed_back)
+        del self._settled[: len(settled)], self._handed_back[: len(handed_back)]
         self._more = bool(found)
         for work_queue, refs in found.items():
-            delivery = ParkedDelivery(work_queue, refs, on_settled=self._on_settled)
+            delivery = ParkedDelivery(
+                work_queue, refs, on_settled=self._on_settled, on_handed_back=self._handed_back.extend
+            )
             self._buffered.append(incoming := Incoming(delivery, refs))
             self._fetcher.add(incoming)
 

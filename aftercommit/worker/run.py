@@ -36,6 +36,7 @@ from aftercommit.worker.progress_writer import ProgressWriter
 from aftercommit.worker.recorder import Recorder
 from aftercommit.worker.registry import BadModule, Handlers, opened_handlers
 from aftercommit.worker.slots import Slots
+from aftercommit.worker.sorter import Sorter
 from aftercommit.worker.start_times import StartTimes
 from aftercommit.worker.statistics import Statistics
 from aftercommit.worker.type_filter import TypeFilter
@@ -96,6 +97,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         hand_back_seconds=settings.worker_hand_back_seconds,
         on_work=signal.set,
         on_malformed=poison_messages.add,
+        types=types,
     )
     claimer = Claimer(
         heartbeat=heartbeat,
@@ -105,8 +107,9 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         recorder=recorder,
         statistics=statistics,
         signal=signal,
-        types=types,
-        notifier=notifier,
+    )
+    sorter = Sorter(
+        connect(), fetcher=fetcher, heartbeat=heartbeat, notifier=notifier, statistics=statistics, types=types
     )
     parked_fetcher = ParkedFetcher(
         connect(),
@@ -141,10 +144,8 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
             summarise(tell, statistics.outcomes, seconds=settings.log_summary_seconds, stopping=stopping)
         )
         async with asyncio.TaskGroup() as until_stopping:
-            until_stopping.create_task(claimer.run(stopping))
-            until_stopping.create_task(fetcher.run(stopping))
-            until_stopping.create_task(parked_fetcher.run(stopping))
-            until_stopping.create_task(poison_messages.run(stopping))
+            for part in (claimer, fetcher, sorter, parked_fetcher, poison_messages, declared):
+                until_stopping.create_task(part.run(stopping))
             until_stopping.create_task(
                 announce(
                     "declare_types",
@@ -152,7 +153,6 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
                     stopping=stopping,
                 )
             )
-            until_stopping.create_task(declared.run(stopping))
             until_stopping.create_task(_stop_when(threads_exhausted, stopping))
         await slots.drain(settings.worker_shutdown_seconds)
         await recorder.drain(settings.worker_lease_seconds)

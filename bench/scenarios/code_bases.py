@@ -1,5 +1,6 @@
 """What it costs that two code bases with other types share a queue."""
 
+import signal
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -7,7 +8,7 @@ from bench.figures import Figure, Sample, at_least
 from bench.ground import Ground
 from bench.installation import API, FINISH_SECONDS, MAINTENANCE, RELAY, WORKER
 from bench.scenario import Scenario
-from bench.tuning import FOR_SHORT_TASKS
+from bench.tuning import FOR_SHORT_TASKS, HELD_WORKERS
 
 ONE: Final = "bench.code_base_one"
 TWO: Final = "bench.code_base_two"
@@ -41,21 +42,20 @@ async def _rate(
         for each in modules:
             await installation.start(WORKER, settings={"WORKER_MODULES": each, "WORKER_CONCURRENCY": concurrency})
         await installation.warm_up(bodies, ground.sizes.warm_up)
-        await installation.stop(WORKER)
+        installation.signal(WORKER, signal.SIGSTOP)
         progress = installation.progress()
         await installation.submit(bodies, tasks, batch=100)
         await installation.until_published()
         await installation.settle()
-        for each in modules:
-            await installation.start(WORKER, settings={"WORKER_MODULES": each, "WORKER_CONCURRENCY": concurrency})
+        installation.signal(WORKER, signal.SIGCONT)
         span = await progress.until_finished(tasks, timeout_seconds=FINISH_SECONDS)
     return span.rate
 
 
 SCENARIO: Final = Scenario(
     "code-bases",
-    "tasks of two types, in turn, wait in RabbitMQ, then two workers start that both know both types, or of which each "
-    "knows one: from the first claim to the last recorded outcome. Tasks that do nothing, and 10 ms async tasks with "
+    "tasks of two types, in turn, wait in RabbitMQ, then two workers are released: both know both types, or each knows "
+    "one. From the first claim to the last recorded outcome. The tasks do nothing, or sleep for 10 ms under "
     f"WORKER_CONCURRENCY={CONCURRENCY}",
     (
         Figure("noop_same", "no-op tasks, both workers know both types", "tasks/s"),
@@ -66,5 +66,5 @@ SCENARIO: Final = Scenario(
         Figure("sleep_ratio", "10 ms tasks, one type each ÷ both", "×", at_least(0.95)),
     ),
     measure,
-    settings=FOR_SHORT_TASKS,
+    settings=FOR_SHORT_TASKS | HELD_WORKERS,
 )

@@ -10,7 +10,7 @@ import pytest
 from aftercommit.core.queues import Priority, WorkQueue
 from aftercommit.core.states import Status
 from aftercommit.core.task_ref import TaskRef
-from aftercommit.db import claim_known, parked, reconcile
+from aftercommit.db import parked, reconcile
 from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance import parked_sweeper
@@ -126,9 +126,9 @@ async def test_high_priority_goes_first_among_parked_ones_too(api: Api, service:
 async def test_task_that_a_dead_worker_took_is_taken_again_when_its_hold_is_over(api: Api, service: Service) -> None:
     (task_id,) = await parks(api, service)
     async with DatabaseConnection(service.settings, application="test") as connection:
-        taken = await parked.take(connection.fetch, [], known=["two.run"], room={MEDIUM: 10})
+        taken = await parked.take(connection.fetch, known=["two.run"], room={MEDIUM: 10})
         assert [ref.task_id for ref in taken[MEDIUM]] == [UUID(task_id)]
-        assert await parked.take(connection.fetch, [], known=["two.run"], room={MEDIUM: 10}) == {}
+        assert await parked.take(connection.fetch, known=["two.run"], room={MEDIUM: 10}) == {}
     await worker_of(service, TWO)
     assert (await api.get(task_id, wait=parked.HOLD_SECONDS + 10))["status"] == "succeeded"
 
@@ -157,16 +157,8 @@ async def park_one(service: Service, connection: DatabaseConnection, *workers: s
     (task_id,) = ids(1)
     await add_tasks(service, [task_id], Status.QUEUED, type="two.run")
     for worker in workers:
-        claimed, _, found = await claim_known.record_and_claim_known(
-            connection.fetch,
-            [],
-            [TaskRef(task_id, 1)],
-            closed=[],
-            worker=worker,
-            claim_id=task_id,
-            known=["one.run"],
-        )
-        assert (claimed, found) == ([], {TaskRef(task_id, 1)})
+        found = await parked.park_unknown(connection.fetch, [TaskRef(task_id, 1)], known=["one.run"], worker=worker)
+        assert found == {TaskRef(task_id, 1)}
     return task_id
 
 

@@ -22,7 +22,6 @@ from aftercommit.worker.claimer import HELD_TRIES, Claimer
 from aftercommit.worker.fetcher import Offer
 from aftercommit.worker.recorder import Batch, Ended
 from aftercommit.worker.statistics import Statistics
-from aftercommit.worker.type_filter import TypeFilter
 from tests.factories import a_claimed_task
 
 
@@ -150,7 +149,7 @@ async def claim_all(claimer: Claimer) -> float:
     return await claimer._claim_all(connection, asyncio.Event(), asyncio.Event())
 
 
-def a_claimer(parts: Parts, *, types: TypeFilter | None = None) -> Claimer:
+def a_claimer(parts: Parts) -> Claimer:
     stand_in: Any = parts
     return Claimer(
         heartbeat=stand_in,
@@ -160,8 +159,6 @@ def a_claimer(parts: Parts, *, types: TypeFilter | None = None) -> Claimer:
         recorder=stand_in,
         statistics=Statistics(),
         signal=ClaimSignal(),
-        types=types or TypeFilter(["test"]),
-        notifier=stand_in,
     )
 
 

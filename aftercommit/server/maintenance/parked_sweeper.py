@@ -12,9 +12,8 @@ import structlog
 from aftercommit.core import failures
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.db import parked
-from aftercommit.db.claim_known import FIRST_LOOK_SECONDS
 from aftercommit.db.database import Database, Fetch
-from aftercommit.db.parked import ParkedTask
+from aftercommit.db.parked import FIRST_LOOK_SECONDS, ParkedTask
 from aftercommit.runtime.notifier import Notifier
 
 log = structlog.get_logger(__name__)
