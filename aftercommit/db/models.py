@@ -322,7 +322,7 @@ parked_tasks: Final = Table(
     Index("parked_tasks_by_look", "look_at"),
     comment="tasks that wait for a worker that knows their type",
     # Room on each page for the versions of its rows that a take makes.
-    postgresql_with={"fillfactor": "70"},
+    postgresql_with={"fillfactor": "50"},
 )
 
 # One row, from the first start of maintenance on.

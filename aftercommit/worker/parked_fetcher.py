@@ -22,6 +22,9 @@ from aftercommit.worker.type_filter import TypeFilter
 
 INTERVAL_SECONDS: Final = 1.0
 
+MOST_REFS: Final = 5_000
+"""In one statement."""
+
 GATHER_SECONDS: Final = 0.02
 """After a NOTIFY: tasks that are parked one batch after the other share a look."""
 
@@ -78,7 +81,6 @@ class ParkedFetcher:
         self._settled: list[TaskRef] = []
         self._handed_back: list[TaskRef] = []
         self._buffered: list[Incoming] = []
-        self._more = False
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Fetch until ``stopping``."""
@@ -102,10 +104,9 @@ class ParkedFetcher:
 
     async def _take(self, fetch: Fetch) -> None:
         room = self._room() if self._heartbeat.name is not None else {}
-        settled, handed_back = self._settled[:], self._handed_back[:]
+        settled, handed_back = self._settled[:MOST_REFS], self._handed_back[:MOST_REFS]
         found = await parked.take(fetch, known=self._known, room=room, settled=settled, handed_back=handed_back)
         del self._settled[: len(settled)], self._handed_back[: len(handed_back)]
-        self._more = bool(found)
         for work_queue, refs in found.items():
             delivery = ParkedDelivery(
                 work_queue, refs, on_settled=self._on_settled, on_handed_back=self._handed_back.extend
@@ -124,7 +125,6 @@ class ParkedFetcher:
         return {queue: most - waiting[queue] for queue in self._work_queues if waiting[queue] < most}
 
     def _on_settled(self, refs: Sequence[TaskRef]) -> None:
-        """They are claimed, by this worker or another one, or stale."""
+        """They are claimed, by this worker or another one, or stale. There may be more."""
         self._settled += refs
-        if self._more:
-            self._claimed.set()
+        self._claimed.set()

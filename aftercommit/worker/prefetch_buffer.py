@@ -221,6 +221,9 @@ class PrefetchBuffer:
         waiting = self._give_up(lambda each: each.delivery.of_broker or each.delivery.received_at < old)
         for incoming in waiting:
             await incoming.delivery.hand_back()
+        if self._types.on:
+            # The claimer may rest: nobody told it of what was unsorted. It lets a buffer receive again for free slots.
+            self._on_work()
         log.debug("handed_back", work_queue=str(self.work_queue), messages=len(waiting), prefetch=self._prefetch)
 
     def _give_up(self, which: Callable[[Incoming], bool]) -> list[Incoming]:

@@ -32,7 +32,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("task_id", name="parked_tasks_pkey"),
         comment="tasks that wait for a worker that knows their type",
         schema="aftercommit",
-        postgresql_with={"fillfactor": "70"},
+        postgresql_with={"fillfactor": "50"},
     )
     op.create_index(
         "parked_tasks_by_type", "parked_tasks", ["queue", "priority", "type", "since"], schema="aftercommit"
