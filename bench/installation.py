@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,8 @@ _SERVE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.02
 DEPLOYED: Final = CHECKOUT / "bench" / "deployed"
 """Makes our environment what the roles are deployed with."""
+
+Bodies = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 FINISH_SECONDS: Final = 600.0
 LEARN_SECONDS: Final = 7.0
@@ -135,15 +137,17 @@ class Installation:
         for pid in self.pids(kind):
             os.kill(pid, number)
 
-    async def submit(self, body: Mapping[str, Any], tasks: int, *, batch: int = 1_000, **order: Any) -> Receipt:
-        """Have ``tasks`` tasks like ``body`` submitted in requests of ``batch`` (1: single ones), or one of them all
+    async def submit(self, body: Bodies, tasks: int, *, batch: int = 1_000, **order: Any) -> Receipt:
+        """Have ``tasks`` tasks like ``body``, or like each of several in turn, which must fit into a batch evenly, be
+        submitted in requests of ``batch`` (1: single ones), or one of them all
         when they are fewer; ``order`` adds to the load's order."""
         batch = min(tasks, batch)
         if tasks % batch:
             raise ValueError(f"{tasks} tasks do not come out even in batches of {batch}")
-        text = json.dumps(body).replace(json.dumps(STAMP), STAMP)
+        bodies = [body] if isinstance(body, Mapping) else body
+        text = ", ".join(json.dumps(each).replace(json.dumps(STAMP), STAMP) for each in bodies)
         if batch > 1:
-            text = '{"tasks": [' + ", ".join([text] * batch) + "]}"
+            text = '{"tasks": [' + ", ".join([text] * (batch // len(bodies))) + "]}"
         wanted: dict[str, Any] = {
             "port": self._port,
             "path": "/v1/tasks" if batch == 1 else "/v1/tasks/batch",
@@ -158,7 +162,7 @@ class Installation:
         time.sleep(0.002)  # ids tell milliseconds
         return Progress(self.connection, since=time.time())
 
-    async def warm_up(self, body: Mapping[str, Any], tasks: int) -> None:
+    async def warm_up(self, body: Bodies, tasks: int) -> None:
         """Let every part have seen tasks like these, and the relay have heard from the workers how long they take."""
         progress = self.progress()
         await self.submit(body, tasks)

@@ -17,6 +17,7 @@ from aftercommit.worker.handler_transaction import HandlerTransactions
 from aftercommit.worker.process_runner import TellProgress
 from aftercommit.worker.registry import Handlers
 from aftercommit.worker.start_times import StartTimes
+from aftercommit.worker.type_filter import TypeFilter
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -73,6 +74,7 @@ def an_executor(
     settings: Settings | None = None,
     threads: HandlerThreads | None = None,
     tell_progress: TellProgress | None = None,
+    types: TypeFilter | None = None,
 ) -> Executor:
     """One that nobody gave a database: for handlers that open no transaction."""
     settings = settings or Settings(_env_file=None)
@@ -86,6 +88,7 @@ def an_executor(
         threads=threads,
         processes=None,
         tell_progress=tell_progress or (lambda _: None),
+        types=types or TypeFilter(handlers.by_type),
     )
 
 

@@ -18,6 +18,8 @@ from aftercommit.core.queues import WorkQueue
 class Delivery:
     """A message that the broker lent us. ``received_at`` is on the event loop's clock, in seconds."""
 
+    of_broker = True
+
     __slots__ = ("_acknowledger", "_tag", "body", "received_at", "work_queue")
 
     def __init__(

@@ -8,6 +8,9 @@ from aftercommit.core import json_text
 WORKER_LOST: Final = "WorkerLost"
 """The type of error of an attempt that was lost with its worker: the first of its task."""
 
+UNKNOWN_TYPE: Final = "UnknownType"
+"""The type of error of a task whose type the workers that looked at it do not know."""
+
 LOST_AGAIN: Final = "WorkerLostAgain"
 OVERDUE: Final = "Overdue"
 SUSPICIOUS: Final = (LOST_AGAIN, OVERDUE, "ProcessDied", "ProcessStuck")

@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     scheduler_interval_seconds: Annotated[Duration, Field(le=60)] = 1.0
     rescue_interval_seconds: Duration = 1.0
     rescue_overdue_seconds: Duration = 60.0
+    unknown_type_seconds: Annotated[float, Field(gt=0, le=3_153_600_000)] = 86_400.0
     reconcile_interval_seconds: Duration = 10.0
     reconcile_after_seconds: Duration = 30.0
     prune_interval_seconds: Duration = 60.0

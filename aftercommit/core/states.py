@@ -29,7 +29,8 @@ class Event(StrEnum):
     """What moves a task. ``release`` hands an attempt back uncharged, ``snooze`` too, for later; ``resubmit`` is an
     operator's retry. A running task whose code has stopped is ended by ``stop`` after a cancel, and by ``cut`` after
     its deadline; ``cancel`` and ``expire`` end one that waits. A later submit with its unique key may ``replace`` a
-    waiting task, to run at once, or ``postpone`` it, to run later."""
+    waiting task, to run at once, or ``postpone`` it, to run later. A task whose type no worker knew for too long is
+    ended by ``give_up``."""
 
     FALL_DUE = "fall_due"
     RUN_NOW = "run_now"
@@ -48,6 +49,7 @@ class Event(StrEnum):
     RESUBMIT = "resubmit"
     REPLACE = "replace"
     POSTPONE = "postpone"
+    GIVE_UP = "give_up"
 
 
 WAITING: Final = (Status.SCHEDULED, Status.QUEUED, Status.RETRYING)
@@ -73,6 +75,7 @@ SOURCES: Final[Mapping[Event, tuple[Status, ...]]] = MappingProxyType(
         Event.RESUBMIT: FINAL,
         Event.REPLACE: WAITING,
         Event.POSTPONE: WAITING,
+        Event.GIVE_UP: (Status.QUEUED, Status.RETRYING),
     }
 )
 """The states each event may start from; every ``UPDATE`` of a status carries these in its ``WHERE``."""
@@ -92,6 +95,7 @@ _TARGETS: Final = MappingProxyType(
         Event.EXPIRE: Status.EXPIRED,
         Event.RESUBMIT: Status.QUEUED,
         Event.REPLACE: Status.QUEUED,
+        Event.GIVE_UP: Status.FAILED,
     }
 )
 

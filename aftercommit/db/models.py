@@ -373,6 +373,28 @@ claims: Final = Table(
     Index("claims_by_worker", "worker"),
 )
 
+# What was in the broker and came to a worker that does not know its type. The task itself is as it was: it waits. Rows
+# that nobody needs any more, since their task has gone on, are stale like a message.
+parked_tasks: Final = Table(
+    "parked_tasks",
+    metadata,
+    Column("task_id", Uuid, primary_key=True),
+    Column("dispatch", Integer, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("looks", Integer, nullable=False, server_default="1", comment="how often a worker got it"),
+    Column("looked", ARRAY(Text), nullable=False, comment="the last workers that did"),
+    _time("since", nullable=False, server_default=_NOW),
+    _time("free_at", nullable=False, server_default=text("'-infinity'"), comment="until then a worker has it"),
+    _time("look_at", nullable=False, comment="when maintenance looks at it next"),
+    Index("parked_tasks_by_type", "queue", "priority", "type", "since"),
+    Index("parked_tasks_by_look", "look_at"),
+    comment="tasks that wait for a worker that knows their type",
+    # Room on each page for the versions of its rows that a take makes.
+    postgresql_with={"fillfactor": "50"},
+)
+
 # One row, from the first start of maintenance on.
 broker_marker: Final = Table(
     "broker_marker",

@@ -20,6 +20,9 @@ TYPES_CHANNEL: Final = "aftercommit_types"
 QUEUES_CHANNEL: Final = "aftercommit_queues"
 """A queue was made, changed, paused or deleted."""
 
+PARKED_CHANNEL: Final = "aftercommit_parked"
+"""Tasks wait for workers that know their types."""
+
 _NOTIFY: Final = "SELECT pg_notify(channel, '') FROM unnest($1::text[]) AS channel"
 _PROBE: Final = "SELECT 1"
 

@@ -112,6 +112,9 @@ _RESEND: Final = f"""
                 CROSS JOIN LATERAL unnest(coalesce(task_ids, ARRAY[task_id])) AS parked (id)
                 WHERE failed_at IS NOT NULL AND parked.id IS NOT NULL
             )
+            AND NOT EXISTS (
+                SELECT FROM aftercommit.parked_tasks p WHERE p.task_id = t.id AND p.dispatch = t.dispatch
+            )
         ORDER BY id FOR UPDATE SKIP LOCKED
     ), task AS (
         UPDATE aftercommit.tasks t SET queued_at = now() FROM lost WHERE t.id = lost.id
@@ -125,7 +128,7 @@ _RESEND: Final = f"""
 
 async def resend(fetch: Fetch, ids: Sequence[UUID], *, before: datetime) -> int:
     """Write outbox rows with the same dispatch for those of these tasks that still wait since before ``before``; how
-    many. Tasks whose row is parked in the outbox are left alone, and so are locked ones.
+    many. Tasks whose row is parked in the outbox are left alone, and so are parked tasks, and locked ones.
 
     Their place is then the end of the queue, so that they are not sent again at once. Served by the primary key.
     """

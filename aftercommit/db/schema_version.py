@@ -6,7 +6,7 @@ import asyncpg
 
 from aftercommit.db.database import Fetch
 
-HEAD: Final = "0011"
+HEAD: Final = "0012"
 """The newest migration that ships with this code. Said here, since Alembic itself is 8 MB in each API process."""
 
 _CURRENT: Final = "SELECT version_num FROM aftercommit.alembic_version"

@@ -45,6 +45,10 @@ class Notifier:
         """A queue was made, changed, paused or deleted."""
         self._send(notifications.QUEUES_CHANNEL)
 
+    def parked(self) -> None:
+        """Tasks wait for workers that know their types."""
+        self._send(notifications.PARKED_CHANNEL)
+
     def _send(self, channel: str) -> None:
         self._channels.add(channel)
         self._wake.set()

@@ -23,12 +23,13 @@ from aftercommit.worker.handler_transaction import HandlerTransaction, HandlerTr
 from aftercommit.worker.outcome_policy import RetryPolicy
 from aftercommit.worker.process_runner import ProcessDied, ProcessRunner, ProcessStuck, TellProgress
 from aftercommit.worker.registry import Handlers
+from aftercommit.worker.type_filter import TypeFilter
 
 log = structlog.get_logger(__name__)
 
 
 class UnknownType(Exception):
-    """Another worker may have the handler, or this one after the next deploy: so it is retried."""
+    """Another worker may have the handler, or this one after the next deploy."""
 
 
 class TimedOut(TimeoutError):
@@ -52,8 +53,10 @@ class Executor:
         threads: HandlerThreads,
         processes: ProcessRunner | None,
         tell_progress: TellProgress,
+        types: TypeFilter,
     ) -> None:
         self._handlers = handlers
+        self._types = types
         self._settings = settings
         self._policy = RetryPolicy(settings.max_retries, settings.retry_delays_seconds)
         self._transactions = transactions
@@ -89,8 +92,9 @@ class Executor:
 
     def _require(self, handler: Handler | None, task: ClaimedTask) -> Handler:
         if handler is None:
+            self._types.switch_on()
             have = ", ".join(self._handlers.modules)
-            raise UnknownType(f"no handler for {task.type!r} here; this worker has {have}")
+            raise UnknownType(f"no handler for {task.type!r}: {task.worker} has {have}")
         return handler
 
     async def _run_in_process(self, processes: ProcessRunner, handler: Handler, attempt: Attempt) -> Outcome:
@@ -133,6 +137,8 @@ class Executor:
         task = attempt.task
         if attempt.cancel_reason is not None:
             return outcome_policy.cancelled(task, attempt.cancel_reason)
+        if isinstance(error, UnknownType):
+            return outcome_policy.unknown(task, str(error))
         if isinstance(error, ThreadsExhausted):
             return outcome_policy.released(task, str(error))
         lost_postgres = transaction is not None and error is transaction.outage

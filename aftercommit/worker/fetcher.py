@@ -2,7 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -16,6 +17,7 @@ from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.poll import first_of, poll
 from aftercommit.worker.prefetch_buffer import Incoming, PrefetchBuffer
 from aftercommit.worker.turns import Turns
+from aftercommit.worker.type_filter import TypeFilter
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +43,7 @@ class Fetcher:
         hand_back_seconds: float,
         on_work: Callable[[], None],
         on_malformed: Callable[[Delivery, str], None],
+        types: TypeFilter,
     ) -> None:
         self._connection = connection
         self._queues = queues
@@ -49,6 +52,7 @@ class Fetcher:
         self._hand_back_seconds = hand_back_seconds
         self._on_work = on_work
         self._on_malformed = on_malformed
+        self._types = types
         self._buffers: dict[WorkQueue, PrefetchBuffer] = {}
         self._retired: dict[WorkQueue, asyncio.Event] = {}
         self._bounds: Mapping[str, int] = NO_LIMITS
@@ -84,6 +88,16 @@ class Fetcher:
                 if not left[name]:
                     candidates -= {each for each in candidates if each.queue == name}
         return offers
+
+    def add(self, incoming: Incoming) -> None:
+        """Let refs in that did not come through the broker."""
+        if (buffer := self._buffers.get(incoming.delivery.work_queue)) is not None:
+            buffer.add(incoming)
+
+    @property
+    def open_work_queues(self) -> list[WorkQueue]:
+        """Those that are served now."""
+        return [work_queue for work_queue, buffer in self._buffers.items() if not buffer.is_shut]
 
     def is_shut(self, work_queue: WorkQueue) -> bool:
         """Whether nothing of it may start now."""
@@ -123,6 +137,26 @@ class Fetcher:
     def waiting(self, queue: str) -> int:
         """Messages of a queue that wait in this worker."""
         return sum(len(buffer.deliveries) for each, buffer in self._buffers.items() if each.queue == queue)
+
+    def unsort(self) -> None:
+        """Let nothing be claimed that was received before anybody looked at types."""
+        for buffer in self._buffers.values():
+            buffer.unsort()
+
+    def unsorted(self, most: int) -> list[Incoming]:
+        """Deliveries that are to be sorted, with about ``most`` refs; each is to be given to ``let_in``."""
+        found: list[Incoming] = []
+        for incoming in itertools.chain.from_iterable(buffer.unsorted for buffer in self._buffers.values()):
+            found.append(incoming)
+            most -= len(incoming.refs)
+            if most <= 0:
+                break
+        return found
+
+    def let_in(self, incoming: Incoming, *, parked: Collection[TaskRef]) -> None:
+        """A delivery is sorted: the ``parked`` ones among its refs are done with here."""
+        if (buffer := self._buffers.get(incoming.delivery.work_queue)) is not None:
+            buffer.let_in(incoming, parked=parked)
 
     @property
     def buffered(self) -> int:
@@ -167,6 +201,7 @@ class Fetcher:
             hand_back_seconds=self._hand_back_seconds,
             on_work=self._on_work,
             on_malformed=self._on_malformed,
+            types=self._types,
         )
 
     def _regulate(self) -> None:

@@ -13,6 +13,7 @@ from aftercommit.worker.handler_threads import HandlerThreads
 from aftercommit.worker.handler_transaction import HandlerTransactions
 from aftercommit.worker.registry import opened_handlers
 from aftercommit.worker.start_times import StartTimes
+from aftercommit.worker.type_filter import TypeFilter
 
 
 async def run_isolated(
@@ -30,6 +31,7 @@ async def run_isolated(
             threads=HandlerThreads(1),
             processes=None,
             tell_progress=tell_progress,
+            types=TypeFilter(handlers.by_type),
         )
         attempt = Attempt(task)
         outcome = await executor.run(attempt)

@@ -42,6 +42,12 @@ def released(task: ClaimedTask, reason: str) -> Outcome:
     return _ended(task, Event.RELEASE, failures.dump("Released", reason))
 
 
+def unknown(task: ClaimedTask, reason: str) -> Outcome:
+    """This worker does not know the task's type: the attempt is not charged, and another worker may have the task. This
+    one parks it if it comes again."""
+    return _ended(task, Event.RELEASE, failures.dump(failures.UNKNOWN_TYPE, reason))
+
+
 def snoozed(task: ClaimedTask, snooze: Snooze, *, policy: RetryPolicy) -> Outcome:
     """The attempt is not charged, and the task runs again after the wait."""
     return Outcome(

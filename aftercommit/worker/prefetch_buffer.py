@@ -11,8 +11,9 @@ A buffer may be shut, for instance since its queue is paused: it hands back what
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Collection
+from itertools import chain, islice
+from typing import Final, Protocol
 
 import structlog
 
@@ -23,6 +24,7 @@ from aftercommit.core.errors import MalformedMessage
 from aftercommit.core.queues import WorkQueue
 from aftercommit.core.task_ref import TaskRef
 from aftercommit.runtime.poll import first_of
+from aftercommit.worker.type_filter import TypeFilter
 
 log = structlog.get_logger(__name__)
 
@@ -36,12 +38,24 @@ LARGEST_PREFETCH: Final = 65_535
 """AMQP has two bytes for it."""
 
 
+class Source(Protocol):
+    """What refs came with: a delivery, of the broker or of parked tasks."""
+
+    work_queue: WorkQueue
+    received_at: float
+    of_broker: bool
+
+    def acknowledge(self) -> None: ...
+
+    async def hand_back(self) -> None: ...
+
+
 class Incoming:
     """A delivery. ``refs`` are those of its refs that wait for their turn; ``lent`` more are being claimed."""
 
     __slots__ = ("delivery", "lent", "refs", "settled")
 
-    def __init__(self, delivery: Delivery, refs: list[TaskRef]) -> None:
+    def __init__(self, delivery: Source, refs: list[TaskRef]) -> None:
         self.delivery = delivery
         self.refs = deque(refs)
         self.lent = 0
@@ -65,9 +79,13 @@ class PrefetchBuffer:
         hand_back_seconds: float,
         on_work: Callable[[], None],
         on_malformed: Callable[[Delivery, str], None],
+        types: TypeFilter,
     ) -> None:
         self.work_queue = work_queue
         self.deliveries: deque[Incoming] = deque()
+        self.unsorted: deque[Incoming] = deque()
+        """Nobody knows yet whether this worker knows the types of their tasks."""
+        self._types = types
         self._connection = connection
         self._full_prefetch = self._prefetch = prefetch
         self._hand_back_seconds = hand_back_seconds
@@ -96,6 +114,12 @@ class PrefetchBuffer:
         """Slots are free: a paused buffer receives again, an empty one may hold more."""
         if self._paused or (not self.deliveries and self._prefetch < self._full_prefetch):
             self._wants_more.set()
+
+    def add(self, incoming: Incoming) -> None:
+        """Let refs in that did not come through the broker. They are older than the messages, and go before all but one
+        of them: so neither keep the others from having their turn."""
+        self.deliveries.insert(1, incoming)
+        self._on_work()
 
     def take(self) -> tuple[Incoming, TaskRef]:
         """The next ref. Only for a buffer that has one."""
@@ -137,7 +161,7 @@ class PrefetchBuffer:
         finally:
             # When the channel closes the broker takes back what was not acknowledged.
             await subscription.close()
-            self._give_up()
+            self._give_up(lambda incoming: incoming.delivery.of_broker)
             self._held.clear()
         return 0
 
@@ -147,17 +171,43 @@ class PrefetchBuffer:
         except MalformedMessage as error:
             self._on_malformed(delivery, error.detail)
             return
-        self.deliveries.append(Incoming(delivery, refs))
-        self._on_work()
+        incoming = Incoming(delivery, refs)
+        if self._types.on:
+            self.unsorted.append(incoming)
+            self._types.wake.set()
+        else:
+            self.deliveries.append(incoming)
+            self._on_work()
+
+    def unsort(self) -> None:
+        """What waits was received before anybody looked at types."""
+        self.unsorted.extendleft(reversed([each for each in self.deliveries if each.delivery.of_broker]))
+        self.deliveries = deque(each for each in self.deliveries if not each.delivery.of_broker)
+
+    def let_in(self, incoming: Incoming, *, parked: Collection[TaskRef]) -> None:
+        """The first of the unsorted deliveries is sorted: the ``parked`` ones among its refs are done with here. One
+        that went back to the broker meanwhile, with all its refs, is left to that."""
+        if incoming.settled:
+            return
+        self.unsorted.popleft()
+        incoming.refs = deque(ref for ref in incoming.refs if ref not in parked)
+        if incoming.refs:
+            self.deliveries.append(incoming)
+            self._on_work()
+        else:
+            incoming.settle(0)
 
     async def _regulate(self, subscription: Subscription) -> None:
         now = asyncio.get_running_loop().time()
+        # The oldest is the first or, behind one that was added, the second.
+        waiting = chain(islice(self.deliveries, 2), islice(self.unsorted, 1))
+        oldest = min((each.delivery.received_at for each in waiting), default=now)
         if self._regulated.is_set():
             self._regulated.clear()
             await self._obey(subscription)
         elif self.is_shut:
             self._wants_more.clear()
-        elif self.deliveries and now - self.deliveries[0].delivery.received_at > self._hand_back_seconds:
+        elif now - oldest > self._hand_back_seconds:
             await self._hand_back(subscription, prefetch=max(1, self._prefetch // 4))
         elif self._wants_more.is_set() and self._paused:
             await self._start(subscription)
@@ -207,15 +257,20 @@ class PrefetchBuffer:
         self._paused = True
         self._prefetch = prefetch
         # Deliveries that were on the way when the consumer stopped are in the buffer by now.
-        waiting = self._give_up()
+        old = asyncio.get_running_loop().time() - self._hand_back_seconds
+        waiting = self._give_up(lambda each: each.delivery.of_broker or each.delivery.received_at < old)
         for incoming in waiting:
             await incoming.delivery.hand_back()
+        if self._types.on:
+            # The claimer may rest: nobody told it of what was unsorted. It lets a buffer receive again for free slots.
+            self._on_work()
         log.debug("handed_back", work_queue=str(self.work_queue), messages=len(waiting), prefetch=self._prefetch)
 
-    def _give_up(self) -> list[Incoming]:
-        """Empty the buffer: its deliveries are the broker's again."""
-        waiting = list(self.deliveries)
-        self.deliveries.clear()
+    def _give_up(self, which: Callable[[Incoming], bool]) -> list[Incoming]:
+        """Take these deliveries out of the buffer: they are not this worker's any more."""
+        waiting = [incoming for incoming in (*self.deliveries, *self.unsorted) if which(incoming)]
         for incoming in waiting:
             incoming.settled = True
+        self.deliveries = deque(incoming for incoming in self.deliveries if not incoming.settled)
+        self.unsorted.clear()
         return waiting

@@ -31,14 +31,17 @@ from aftercommit.worker.handler_transaction import HandlerTransactions
 from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.isolated_attempt import run_isolated
 from aftercommit.worker.limits import Limits
+from aftercommit.worker.parked_fetcher import ParkedFetcher
 from aftercommit.worker.poison_messages import PoisonMessages
 from aftercommit.worker.process_runner import ProcessRunner
 from aftercommit.worker.progress_writer import ProgressWriter
 from aftercommit.worker.recorder import Recorder
 from aftercommit.worker.registry import BadModule, Handlers, opened_handlers
 from aftercommit.worker.slots import Slots
+from aftercommit.worker.sorter import Sorter
 from aftercommit.worker.start_times import StartTimes
 from aftercommit.worker.statistics import Statistics
+from aftercommit.worker.type_filter import TypeFilter
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +61,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
     connect = partial(DatabaseConnection, settings, application="worker")
     threads_exhausted, leaving, drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
     signal = ClaimSignal()
+    types = TypeFilter(handlers.by_type)
 
     statistics = Statistics()
     heartbeat = Heartbeat(
@@ -83,6 +87,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         threads=threads,
         processes=processes,
         tell_progress=progress.tell,
+        types=types,
     )
     slots = Slots(
         settings.worker_concurrency,
@@ -100,6 +105,7 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         hand_back_seconds=settings.worker_hand_back_seconds,
         on_work=signal.set,
         on_malformed=poison_messages.add,
+        types=types,
     )
     limits = Limits(queues=queues, connect=connect, heartbeat=heartbeat, slots=slots, fetcher=fetcher, signal=signal)
     claimer = Claimer(
@@ -112,6 +118,16 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         signal=signal,
         limits=limits,
     )
+    sorter = Sorter(
+        connect(), fetcher=fetcher, heartbeat=heartbeat, notifier=notifier, statistics=statistics, types=types
+    )
+    parked_fetcher = ParkedFetcher(
+        connect(),
+        fetcher=fetcher,
+        slots=slots,
+        heartbeat=heartbeat,
+        types=types,
+    )
 
     def tell(done: Mapping[str, int]) -> None:
         log.info(
@@ -122,6 +138,8 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
             waiting_for_transaction=transactions.places.waiting,
             **done,
         )
+
+    schedules = DeclaredSchedules(handlers.by_type.values(), settings.worker_modules, connect(), notifier)
 
     heartbeat.start()
     async with asyncio.TaskGroup() as until_drained:
@@ -138,19 +156,15 @@ async def _work(settings: Settings, handlers: Handlers, stopping: asyncio.Event)
         until_drained.create_task(_stop_when(threads_exhausted, stopping))
         async with asyncio.TaskGroup() as until_leaving:
             until_leaving.create_task(_leave(leaving, stopping, heartbeat.drain_asked))
-            until_leaving.create_task(claimer.run(leaving))
             until_leaving.create_task(queues.run(connect(), leaving))
-            until_leaving.create_task(fetcher.run(leaving))
-            until_leaving.create_task(poison_messages.run(leaving))
+            for part in (claimer, fetcher, sorter, parked_fetcher, poison_messages, schedules):
+                until_leaving.create_task(part.run(leaving))
             until_leaving.create_task(
                 announce(
                     "declare_types",
                     partial(declare_types, handlers.by_type.values(), connect, notifier),
                     stopping=leaving,
                 )
-            )
-            until_leaving.create_task(
-                DeclaredSchedules(handlers.by_type.values(), settings.worker_modules, connect(), notifier).run(leaving)
             )
         limits.stop()
         await _finish(slots, stopping, seconds=settings.worker_shutdown_seconds)

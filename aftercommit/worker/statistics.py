@@ -15,7 +15,7 @@ WEIGHT: Final = 0.05
 
 
 class Statistics:
-    """``outcomes`` counts by ending, and ``refused`` ones; its counts only grow.
+    """``outcomes`` counts by ending, and ``refused`` ones and ``parked`` tasks; its counts only grow.
 
     The worker's loop writes; the heartbeat's thread reads ``queues``, which a lock makes whole.
     """
@@ -31,6 +31,10 @@ class Statistics:
     def refused(self) -> None:
         """An outcome was fenced out."""
         self.outcomes["refused"] += 1
+
+    def parked(self, count: int) -> None:
+        """So many tasks were left to workers that know their types."""
+        self.outcomes["parked"] += count
 
     def claimed(self, tasks: Iterable[ClaimedTask]) -> None:
         """Tasks that were sent out before one of ``tasks``, in the same work queue, have had their turn."""

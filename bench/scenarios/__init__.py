@@ -5,6 +5,7 @@ from typing import Final
 from bench.scenario import Scenario
 from bench.scenarios import (
     caller_transaction,
+    code_bases,
     drain,
     forward,
     full_path,
@@ -38,6 +39,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         submit.SCENARIO,
         caller_transaction.SCENARIO,
         forward.SCENARIO,
+        code_bases.SCENARIO,
         idle.SCENARIO,
         imports.SCENARIO,
         growth.SCENARIO,

@@ -12,6 +12,7 @@ from aftercommit.core.task_ref import TaskRef
 from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.worker.fetcher import Fetcher, Offer
 from aftercommit.worker.prefetch_buffer import Incoming
+from aftercommit.worker.type_filter import TypeFilter
 from tests.factories import never_malformed
 
 HIGH, MEDIUM, LOW = (WorkQueue("tasks", priority) for priority in Priority)
@@ -44,6 +45,7 @@ def a_fetcher(shares: dict[WorkQueue, int | None], *deliveries: Incoming) -> Fet
         hand_back_seconds=3,
         on_work=asyncio.Event().set,
         on_malformed=never_malformed,
+        types=TypeFilter([]),
     )
     for incoming in deliveries:
         fetcher._buffers[incoming.delivery.work_queue].deliveries.append(incoming)
@@ -93,7 +95,7 @@ async def test_refs_of_a_delivery_that_went_back_are_not_put_back() -> None:
     incoming = a_delivery(HIGH, 1, 2)
     fetcher = a_fetcher(STRICT, incoming)
     offers = fetcher.take(1)
-    fetcher._buffers[HIGH]._give_up()
+    fetcher._buffers[HIGH]._give_up(lambda _: True)
     fetcher.put_back(offers)
     assert (fetcher.take(5), fetcher.buffered) == ([], 0)
     incoming.settle(1)

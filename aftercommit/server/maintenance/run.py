@@ -24,6 +24,7 @@ from aftercommit.server.maintenance import task_pruner
 from aftercommit.server.maintenance.expirer import Expirer
 from aftercommit.server.maintenance.idempotency_key_pruner import IdempotencyKeyPruner
 from aftercommit.server.maintenance.loss_detector import LossDetector
+from aftercommit.server.maintenance.parked_sweeper import ParkedSweeper
 from aftercommit.server.maintenance.queue_remover import Purger, QueueRemover
 from aftercommit.server.maintenance.reconciler import Reconciler
 from aftercommit.server.maintenance.rescuer import Rescuer
@@ -124,6 +125,7 @@ def _services(
     return {
         "rescue": rescuer.run_once,
         "expire": expirer.run_once,
+        "sweep_parked": ParkedSweeper(database, notifier, unknown_type_seconds=settings.unknown_type_seconds).run_once,
         "sweep_expired": expirer.sweep,
         "detect_loss": loss_detector.run_once,
         "reconcile": Reconciler(database, notifier, Inspector(broker), settings, lambda: queues.work_queues).run_once,
