@@ -47,6 +47,7 @@ async def test_task_runs_uncharged_as_soon_as_a_worker_knows_its_type(api: Api, 
     (task_id,) = await parks(api, service)
     waiting = await api.get(task_id)
     assert (waiting["status"], waiting["error"]["type"]) == ("queued", "UnknownType")
+    assert waiting["error"]["message"].endswith(f" has aftercommit.handlers, {ONE}")
     await worker_of(service, TWO)
     started = time.monotonic()
     task = await api.get(task_id, wait=30)
