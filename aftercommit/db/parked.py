@@ -138,7 +138,8 @@ async def take(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedTask:
-    """``looks``: how often a worker got it; ``looked`` names the last of them. ``waits``: its row is not stale."""
+    """``looks``: how often a worker got it; ``looked`` names the last of them. ``known``: a living worker knows its
+    type, though perhaps not its queue. ``waits``: its row is not stale."""
 
     task_id: UUID
     dispatch: int
@@ -146,12 +147,17 @@ class ParkedTask:
     looks: int
     looked: Sequence[str]
     age_seconds: float
+    known: bool
     waits: bool
 
 
 _LOCK_DUE: Final = """
+    WITH known AS MATERIALIZED (
+        SELECT DISTINCT json_object_keys(handlers) AS type FROM aftercommit.workers WHERE lease_until > now()
+    )
     SELECT p.task_id, p.dispatch, p.type, p.looks, p.looked,
         extract(epoch FROM now() - p.since)::float8 AS age_seconds,
+        p.type = ANY (ARRAY (SELECT type FROM known)) AS known,
         coalesce(t.dispatch = p.dispatch AND t.status = ANY($2::text[]), false) AS waits
     FROM aftercommit.parked_tasks p LEFT JOIN aftercommit.tasks t ON t.id = p.task_id
     WHERE p.look_at <= now()

@@ -15,7 +15,7 @@ from aftercommit.db.database import Database, DatabaseConnection
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance import parked_sweeper
 from aftercommit.server.maintenance.parked_sweeper import ParkedSweeper
-from tests.integration.rows import add_tasks, ids
+from tests.integration.rows import add_tasks, add_worker, ids
 from tests.integration.service import Api, RunningRole, Service
 
 ONE, TWO = (f"tests.integration.code_base_{name}" for name in ("one", "two"))
@@ -47,6 +47,7 @@ async def test_task_runs_uncharged_as_soon_as_a_worker_knows_its_type(api: Api, 
     (task_id,) = await parks(api, service)
     waiting = await api.get(task_id)
     assert (waiting["status"], waiting["error"]["type"]) == ("queued", "UnknownType")
+    assert waiting["error"]["message"].endswith(f" has aftercommit.handlers, {ONE}")
     await worker_of(service, TWO)
     started = time.monotonic()
     task = await api.get(task_id, wait=30)
@@ -188,11 +189,22 @@ async def test_task_that_is_still_parked_is_sent_again_and_shows_who_looked(serv
     assert sent == [([task_id],)]
 
 
-async def sweep(service: Service) -> int:
+async def test_task_whose_type_a_living_worker_knows_is_left_to_it_for_a_minute(service: Service) -> None:
+    async with DatabaseConnection(service.settings, application="test") as connection:
+        await park_one(service, connection, "one")
+        await add_worker(service, "two", alive=True)
+        await connection.fetch("UPDATE aftercommit.workers SET handlers = '{\"two.run\": {}}'")
+        await connection.fetch("UPDATE aftercommit.parked_tasks SET look_at = now()")
+        assert await sweep(service) == 0
+        await connection.fetch("UPDATE aftercommit.parked_tasks SET look_at = now(), since = now() - interval '61 s'")
+        assert await sweep(service, unknown_type_seconds=3600) == 1
+
+
+async def sweep(service: Service, *, unknown_type_seconds: float = 60) -> int:
     """One round; how many outbox rows there are then."""
     database = Database(service.settings, application="test", size=1)
     notifier = Notifier(DatabaseConnection(service.settings, application="test"))
-    await ParkedSweeper(database, notifier, unknown_type_seconds=60).run_once()
+    await ParkedSweeper(database, notifier, unknown_type_seconds=unknown_type_seconds).run_once()
     await database.close()
     ((count,),) = await service.query("SELECT count(*) FROM aftercommit.outbox_rows")
     return int(count)

@@ -35,6 +35,7 @@ from aftercommit.db import (
     listing,
     outbox,
     outbox_counts,
+    parked,
     progress,
     queue_clearing,
     queue_counts,
@@ -113,6 +114,9 @@ FILL = f"""
     FROM aftercommit.tasks;
     INSERT INTO aftercommit.unique_keys (key, task_id, held_while, held_until)
     SELECT sha256(id::text::bytea), id, 'unfinished', CASE type WHEN 'type.1' THEN now() END FROM aftercommit.tasks;
+    INSERT INTO aftercommit.parked_tasks (task_id, dispatch, type, queue, priority, looked, look_at)
+    SELECT id, 1, type, queue, priority, '{{"worker"}}', now() + interval '1 second' * (n - 100)
+    FROM (SELECT *, row_number() OVER () AS n FROM aftercommit.tasks) AS numbered WHERE n <= 10000;
     INSERT INTO aftercommit.task_types (type, schema, options, declared_by)
     SELECT 'type.' || n, '{{}}', '{{}}', 'worker' FROM generate_series(1, 10000) AS n;
     INSERT INTO aftercommit.schedules
@@ -138,6 +142,7 @@ PURGE = {
     "after_priority": "",
     "after_id": UUID(int=0),
 }
+REFS = [TaskRef(task_id, 1) for task_id in IDS]
 KEYS = [hashlib.sha256(str(task_id).encode()).digest() for task_id in IDS]
 UNIQUE = [
     NewTask(
@@ -328,6 +333,23 @@ STATEMENTS: dict[str, tuple[Call, set[str]]] = {
         lambda fetch: reconcile.unpublished_since(fetch, WorkQueue("emails", Priority.HIGH)),
         {"outbox_unpublished"},
     ),
+    "parked.lock_due": (
+        lambda fetch: parked.lock_due(fetch, limit=100),
+        {"parked_tasks_by_look", "tasks_pkey"},
+    ),
+    "parked.forget": (lambda fetch: parked.forget(fetch, IDS), {"parked_tasks_pkey"}),
+    "parked.look_later": (
+        lambda fetch: parked.look_later(fetch, dict.fromkeys(IDS, 1.0)),
+        {"parked_tasks_pkey"},
+    ),
+    "parked.send_again": (
+        lambda fetch: parked.send_again(fetch, dict.fromkeys(REFS, "{}")),
+        {"tasks_pkey"},
+    ),
+    "parked.give_up": (
+        lambda fetch: parked.give_up(fetch, dict.fromkeys(REFS, "{}"), ["why"] * len(REFS)),
+        {"tasks_pkey", "parked_tasks_pkey"},
+    ),
     "broker_loss.find_lost": (
         lambda fetch: broker_loss.find_lost(
             fetch, WorkQueue("emails", Priority.HIGH), after=UUID(int=0), before=NOON, limit=1_000
@@ -431,6 +453,20 @@ KEPT: dict[str, tuple[Call, set[str]]] = {
             claim_id=IDS[1],
         ),
         {"tasks_pkey"},
+    ),
+    "parked.park_unknown": (
+        lambda fetch: parked.park_unknown(fetch, REFS, known=["a"], worker="w"),
+        {"tasks_pkey", "parked_tasks_pkey"},
+    ),
+    "parked.take": (
+        lambda fetch: parked.take(
+            fetch,
+            known=["type.1", "type.2"],
+            room={WorkQueue("tasks", Priority.HIGH): 50},
+            settled=REFS[:50],
+            handed_back=REFS[50:],
+        ),
+        {"parked_tasks_by_type", "parked_tasks_pkey"},
     ),
     "cancels.find_marked": (
         lambda fetch: cancels.find_marked(fetch, [(task_id, 1, "worker") for task_id in IDS]),

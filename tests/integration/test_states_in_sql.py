@@ -24,6 +24,7 @@ from aftercommit.db import (
     cancels,
     claims,
     expiry,
+    parked,
     reconcile,
     record,
     record_and_claim,
@@ -142,6 +143,16 @@ MOVES: Final[dict[str, Move]] = {
     "replace in another work queue": Move(replacing(priority=Priority.HIGH), Event.REPLACE),
     "replace for later": Move(replacing(delay=timedelta(hours=1)), Event.POSTPONE),
     "resend": Move(resend, None),
+    "give_up": Move(
+        lambda fetch, task_id: parked.give_up(fetch, {TaskRef(task_id, 1): ERROR}, ["nobody knew it"]), Event.GIVE_UP
+    ),
+    "park": Move(
+        lambda fetch, task_id: parked.park_unknown(fetch, [TaskRef(task_id, 1)], known=["other"], worker="another"),
+        None,
+    ),
+    "send a parked one again": Move(
+        lambda fetch, task_id: parked.send_again(fetch, {TaskRef(task_id, 1): ERROR}), None
+    ),
 }
 
 
@@ -261,6 +272,7 @@ def test_every_statement_that_changes_a_status_is_tried_above() -> None:
         "cancels": 1,
         "claims": 1,
         "expiry": 1,
+        "parked": 1,
         "record": 1,
         "record_and_claim": 1,
         "schedule": 2,

@@ -69,13 +69,6 @@ async def test_worker_tells_how_long_the_tasks_of_a_work_queue_take(api: Api, se
     )
 
 
-async def test_unknown_type_is_retried_then_fails_and_says_what_this_worker_has(api: Api, service: Service) -> None:
-    await service.worker()
-    task = await end(api, "nobody.knows", max_retries=1)
-    assert (task["status"], task["attempt"]) == ("failed", 2)
-    assert "aftercommit.handlers, tests.integration.handlers" in task["error"]["message"]
-
-
 @pytest.mark.parametrize(
     ("type", "payload", "error"),
     [

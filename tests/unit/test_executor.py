@@ -19,6 +19,7 @@ from aftercommit.worker.attempt import Attempt
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.handler_threads import HandlerThreads
 from aftercommit.worker.registry import Handlers
+from aftercommit.worker.type_filter import TypeFilter
 from tests.factories import NOW, a_claimed_task, an_executor
 
 
@@ -308,3 +309,12 @@ async def test_progress_is_told_of_the_attempt_in_text_that_can_be_stored(is_asy
     attempt, running = started(executor, attempt=3)
     assert (await running).ending is Event.SUCCEED
     assert told == [Progress(attempt.task.id, 3, 0.4, "page\N{REPLACEMENT CHARACTER} ?")]
+
+
+async def test_type_that_the_worker_does_not_know_is_released_and_has_later_ones_sorted() -> None:
+    handlers = Handlers({}, ("one", "two"))
+    types = TypeFilter(handlers.by_type)
+    outcome = await an_executor(handlers, types=types).run(Attempt(a_claimed_task(type="other")))
+    assert (outcome.ending, types.on) == (Event.RELEASE, True)
+    assert outcome.error is not None
+    assert "no handler for 'other': worker has one, two" in outcome.error

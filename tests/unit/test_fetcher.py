@@ -116,3 +116,30 @@ async def test_paused_buffer_receives_again_when_slots_are_free_or_shared_by_wei
     assert not buffer._wants_more.is_set()
     fetcher.refill(free_slots=free_slots)
     assert buffer._wants_more.is_set() is receives
+
+
+async def test_parked_tasks_go_behind_the_first_message_only() -> None:
+    fetcher = a_fetcher(STRICT, a_delivery(HIGH, 1), a_delivery(HIGH, 2))
+    fetcher.add(a_delivery(HIGH, 8, 9))
+    assert numbers(fetcher.take(9)) == [1, 8, 9, 2]
+
+
+async def test_sorted_messages_lose_what_is_parked_and_are_done_with_when_nothing_is_left() -> None:
+    first, second = a_delivery(HIGH, 1, 2), a_delivery(HIGH, 3)
+    fetcher = a_fetcher(STRICT, first, second)
+    fetcher.unsort()
+    assert fetcher.take(9) == []
+    assert fetcher.unsorted(2) == [first]
+    for incoming in fetcher.unsorted(1_000):
+        fetcher.let_in(incoming, parked={TaskRef(UUID(int=1), 1), TaskRef(UUID(int=3), 1)})
+    assert (numbers(fetcher.take(9)), fetcher.unsorted(9)) == ([2], [])
+    assert second.delivery.times == 1  # type: ignore[attr-defined]  # of the class above
+
+
+async def test_message_that_went_back_while_it_was_sorted_is_left_to_the_broker() -> None:
+    incoming = a_delivery(HIGH, 1)
+    fetcher = a_fetcher(STRICT, incoming)
+    fetcher.unsort()
+    fetcher._buffers[HIGH]._give_up(lambda _: True)
+    fetcher.let_in(incoming, parked=set())
+    assert (fetcher.take(9), incoming.delivery.times) == ([], 0)  # type: ignore[attr-defined]  # of the class above

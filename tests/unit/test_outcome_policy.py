@@ -152,3 +152,10 @@ def test_snooze_waits_as_asked_when_no_retry_is_left(seconds: float, delay: Dela
     assert (outcome.ending, outcome.attempt, outcome.delay) == (Event.SNOOZE, 9, delay)
     assert outcome.reason == "Snooze: the shop is closed"
     assert json.loads(outcome.error or "") == {"type": "Snooze", "message": "the shop is closed", "traceback": None}
+
+
+def test_unknown_type_is_released_uncharged_and_says_so() -> None:
+    outcome = outcome_policy.unknown(a_claimed_task(), "no handler for 'a': worker has tests")
+    assert outcome.ending is Event.RELEASE
+    assert outcome.error is not None
+    assert json.loads(outcome.error)["type"] == "UnknownType"

@@ -1,7 +1,8 @@
 """Looks after parked tasks: those whose type the workers that got them do not know.
 
-Workers that know the type take them by themselves. A task that still waits is sent out again after 5, 10, 20 … 60 s, so
-that workers of the release before, which take no parked tasks, get it too. One that nobody knew for too long fails.
+Workers that know the type take them by themselves, when they have a slot. A task that still waits is sent out again
+after 5, 10, 20 … 60 s, or after a minute where a living worker knows its type: so workers of the release before, which
+take no parked tasks, get it too. One that nobody knew for too long fails.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,12 +49,13 @@ class ParkedSweeper:
             waiting = [task for task in due if task.waits and task.age_seconds < self._unknown_type_seconds]
             await parked.forget(fetch, [task.task_id for task in due if not task.waits])
             await self._look_later(fetch, over, waiting)
-            sent = await self._send_again(fetch, waiting[:SENT_AT_ONCE])
+            unsent = [task for task in waiting if not task.known or task.age_seconds >= LONGEST_WAIT_SECONDS]
+            sent = await self._send_again(fetch, unsent[:SENT_AT_ONCE])
             failed = await self._give_up(fetch, over)
         if sent or failed:
             self._notifier.outbox()
         if sent:
-            log.info("parked_tasks_resent", count=sent, types=_types(waiting))
+            log.info("parked_tasks_resent", count=sent, types=_types(unsent))
         if failed:
             log.warning("tasks_of_unknown_type_failed", count=failed, types=_types(over))
         return 0 if len(due) == BATCH else INTERVAL_SECONDS
@@ -62,7 +64,7 @@ class ParkedSweeper:
         seconds = {task.task_id: LOCKED_SECONDS for task in over}
         for task in waiting:
             left = self._unknown_type_seconds - task.age_seconds
-            seconds[task.task_id] = min(wait_seconds(task.looks), left)
+            seconds[task.task_id] = min(LONGEST_WAIT_SECONDS if task.known else wait_seconds(task.looks), left)
         await parked.look_later(fetch, seconds)
 
     @staticmethod
