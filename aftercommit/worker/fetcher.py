@@ -55,6 +55,9 @@ class Fetcher:
         self._types = types
         self._buffers: dict[WorkQueue, PrefetchBuffer] = {}
         self._retired: dict[WorkQueue, asyncio.Event] = {}
+        self.served: frozenset[str] = frozenset()
+        """The queues of which it consumes a work queue."""
+
         self._bounds: Mapping[str, int] = NO_LIMITS
         self._missing: set[WorkQueuePattern] = set()
         self._changed = asyncio.Event()
@@ -187,6 +190,7 @@ class Fetcher:
             if (retired := self._retired.pop(gone, None)) is not None:
                 retired.set()
         self._buffers = {each: self._buffers.get(each) or self._open(each) for each in served}
+        self.served = frozenset(each.queue for each in served)
         self._regulate()
         missing = set(self._turns.missing()) if self._queues.is_read else set()
         for pattern in missing - self._missing:

@@ -195,4 +195,9 @@ class Limits:
             self._tokens.pop(name, None)
 
     def _follow(self) -> None:
-        self._names = self._queues.limited
+        """Look which queues with a limit are served."""
+        limited = self._queues.limited
+        names = limited & self._fetcher.served if limited else limited
+        if names != self._names:
+            self._names = names
+            self._wake.set()

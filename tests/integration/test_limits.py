@@ -81,6 +81,16 @@ async def test_max_running_holds_while_workers_come_and_go_and_it_changes(servic
     assert await grants(service) == 0
 
 
+async def test_worker_that_does_not_serve_a_queue_holds_no_part_of_its_limit(service: Service) -> None:
+    api = await an_api(service, max_running=2)
+    await service.worker(worker_modules=(MODULE,))
+    await a_worker(service)
+    await submit(api, 20)
+    await service.until_idle()
+    assert len(await service.query("SELECT worker FROM aftercommit.queue_grants")) == 1
+    assert limit_handlers.most_at_a_time("few") == 2
+
+
 async def test_grant_of_a_dead_worker_counts_until_its_tasks_were_taken(service: Service) -> None:
     api = await an_api(service, max_running=2)
     await service.query(
