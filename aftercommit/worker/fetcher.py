@@ -138,8 +138,11 @@ class Fetcher:
             buffer.hold(incoming)
 
     def waiting(self, queue: str) -> int:
-        """Messages of a queue that wait in this worker."""
-        return sum(len(buffer.deliveries) for each, buffer in self._buffers.items() if each.queue == queue)
+        """Messages of a queue that wait in this worker; a buffer that rests, since it had to hand back, counts as one:
+        there may be more."""
+        return sum(
+            len(buffer.deliveries) or int(buffer.rests) for each, buffer in self._buffers.items() if each.queue == queue
+        )
 
     def unsort(self) -> None:
         """Let nothing be claimed that was received before anybody looked at types."""

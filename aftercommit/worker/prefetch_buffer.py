@@ -104,6 +104,11 @@ class PrefetchBuffer:
     def is_shut(self) -> bool:
         return self._most == 0
 
+    @property
+    def rests(self) -> bool:
+        """Whether it receives nothing until slots are free."""
+        return self._paused and not self.is_shut
+
     def bound(self, most: int | None) -> None:
         """Hold at most so many deliveries, whatever the prefetch says; 0 shuts the buffer."""
         if most != self._most:

@@ -133,6 +133,15 @@ async def test_slow_rate_starts_one_after_the_other(service: Service) -> None:
     assert starts[-1] - starts[0] > 1.7
 
 
+async def test_slow_rate_goes_on_after_messages_were_handed_back(service: Service) -> None:
+    api = await an_api(service, rate_per_second=1)
+    for _ in range(2):
+        await service.worker(worker_modules=(MODULE,), worker_queues=ANY, worker_hand_back_seconds=0.2)
+    await submit(api, 4, seconds=0)
+    await service.until_idle(seconds=15)
+    assert limit_handlers.most_over("few", 1) <= 1 + JITTER_SECONDS
+
+
 async def test_rate_and_max_running_hold_together(service: Service) -> None:
     api = await an_api(service, rate_per_second=20, burst=5, max_running=2)
     await a_worker(service)
