@@ -96,18 +96,19 @@ def never_malformed(delivery: Delivery, reason: str) -> None:
     raise AssertionError(f"{delivery.work_queue}: {reason}")
 
 
-def a_lease() -> leases.Worker:
+def a_lease(**options: Any) -> leases.Worker:
     """What a worker tells of itself."""
-    return leases.Worker(
-        handlers="{}",
-        max_retries=0,
-        timeout_seconds=1,
-        lease_seconds=60,
-        hand_back_seconds=1,
-        host="host",
-        pid=1,
-        version="0",
-        work_queues=["*"],
-        slots=1,
-        prefetch=1,
-    )
+    known: dict[str, Any] = {
+        "handlers": "{}",
+        "max_retries": 0,
+        "timeout_seconds": 1,
+        "lease_seconds": 60,
+        "hand_back_seconds": 1,
+        "host": "host",
+        "pid": 1,
+        "version": "0",
+        "work_queues": ["*"],
+        "slots": 1,
+        "prefetch": 1,
+    }
+    return leases.Worker(**known | options)

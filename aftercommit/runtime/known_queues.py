@@ -18,7 +18,6 @@ from aftercommit.runtime.poll import first_of, poll
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS: Final = 0.8
-LOOK_SECONDS: Final = 0.05
 
 
 class KnownQueues:
@@ -47,7 +46,6 @@ class KnownQueues:
         self.limited: frozenset[str] = frozenset()
         """Those with a limit that workers share."""
 
-        self._looked_at = 0.0
         self._set([])
 
     @property
@@ -87,13 +85,6 @@ class KnownQueues:
         if not self.is_read:
             self.is_read = True
             self._tell()
-
-    async def look(self, fetch: Fetch) -> None:
-        """As ``refresh``, for one who misses a queue; at most every LOOK_SECONDS. Raises DatabaseUnavailable."""
-        now = asyncio.get_running_loop().time()
-        if now - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = now
-            await self.refresh(fetch)
 
     def _set(self, rows: Sequence[QueueRow]) -> None:
         stored = {row.options.name: row for row in rows}

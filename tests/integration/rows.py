@@ -10,6 +10,7 @@ from aftercommit.core.states import FINAL, Status
 from aftercommit.db import leases
 from aftercommit.db.database import DatabaseConnection
 from aftercommit.db.tasks import first_id_at
+from tests.factories import a_lease
 from tests.integration.service import Service
 
 ADD_TASKS = """
@@ -71,15 +72,9 @@ async def add_tasks(
 
 async def add_worker(service: Service, name: str, *, alive: bool = True, **options: Any) -> None:
     """A worker's lease, as its heartbeat opens it; lost unless ``alive``."""
-    known: dict[str, Any] = {
-        "handlers": "{}",
-        "max_retries": 3,
-        "timeout_seconds": 300.0,
-        "lease_seconds": 60.0,
-        "hand_back_seconds": 3.0,
-    }
+    known: dict[str, Any] = {"max_retries": 3, "timeout_seconds": 300.0, "hand_back_seconds": 3.0}
     async with DatabaseConnection(service.settings, application="test") as connection:
-        await leases.open_lease(connection.fetch, name=name, **known | options)
+        await leases.open_lease(connection.fetch, name, a_lease(**known | options))
         if not alive:
             await leases.close(connection.fetch, name)
 

@@ -537,7 +537,16 @@ AUTO_EXPLAIN = """
 """
 
 PRIMARY_KEYS = {"tasks_pkey", "attempts_pkey", "outbox_rows_pkey", "idempotency_keys_pkey", "unique_keys_pkey"}
-SMALL = {"broker_marker", "claims", "workers", "queue_statistics", "queues", "queue_grants", "shared_settings"}
+SMALL = {
+    "broker_marker",
+    "claims",
+    "workers",
+    "queue_statistics",
+    "queues",
+    "queue_grants",
+    "rate_buckets",
+    "shared_settings",
+}
 
 
 class Caught(Exception):

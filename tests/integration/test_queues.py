@@ -108,10 +108,14 @@ async def test_unknown_queue_is_told_with_the_known_ones(service: Service) -> No
         ("DELETE", "nowhere"),
         ("POST", "nowhere/resume"),
         ("POST", "nowhere/pause"),
+        ("GET", "No.queue"),
+        ("GET", "a%00b"),
+        ("DELETE", "a%00b"),
+        ("POST", "a%00b/pause"),
     ):
         problem = await api.refusal(method, f"/v1/queues/{path}")
         assert (problem["status"], problem["code"]) == (404, "queue-not-found")
-        assert "There are tasks, emails; PUT /v1/queues/nowhere makes one." in problem["detail"]
+        assert "There are tasks, emails; PUT /v1/queues/" in problem["detail"]
     assert (await api.refusal("POST", "/v1/queues/nowhere/purge", {}))["code"] == "queue-not-found"
 
 

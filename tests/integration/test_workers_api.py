@@ -72,7 +72,7 @@ async def test_lost_and_unknown_workers_are_told_apart(service: Service) -> None
     [worker] = await workers(api)
     assert (worker["name"], worker["state"], worker["host"], worker["slots"]) == ("old", "lost", None, None)
     assert (await api.refusal("POST", "/v1/workers/old/drain"))["code"] == "worker-lost"
-    for method, path in (("GET", "nobody"), ("POST", "nobody/drain")):
+    for method, path in (("GET", "nobody"), ("POST", "nobody/drain"), ("GET", "a%00b"), ("POST", "%ff%00/drain")):
         problem = await api.refusal(method, f"/v1/workers/{path}")
         assert (problem["status"], problem["code"]) == (404, "worker-not-found")
 

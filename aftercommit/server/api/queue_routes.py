@@ -1,6 +1,7 @@
 """``/v1/queues``: what there is and what waits where; making, changing, pausing and deleting a queue while everything
 runs."""
 
+import re
 from contextlib import suppress
 from typing import Annotated, Final
 from uuid import UUID
@@ -32,7 +33,9 @@ MOST_COUNTED: Final = 10_000
 
 router: Final = APIRouter(prefix="/v1/queues", tags=["queues"])
 
-NameInPath = Annotated[str, Path(pattern=QUEUE_PATTERN, examples=["emails"])]
+NewName = Annotated[str, Path(pattern=QUEUE_PATTERN, examples=["emails"])]
+NameInPath = Annotated[str, Path(examples=["emails"])]
+"""What is no queue's name is not found."""
 
 
 @router.get("", responses=responses())
@@ -44,7 +47,7 @@ async def list_queues(dependencies: Injected) -> QueuesOut:
 @router.get("/{name}", responses=responses(QueueNotFound))
 async def get_queue(name: NameInPath, dependencies: Injected) -> QueueDetailOut:
     """One queue: its options, and what stands in each of its priorities."""
-    row = _found(name, await queues.get(dependencies.database.fetch, name), dependencies)
+    row = _found(name, await _get(name, dependencies), dependencies)
     overview = await dependencies.queues.get()
     options = _out(row, dependencies)
     return QueueDetailOut(
@@ -58,7 +61,7 @@ async def get_queue(name: NameInPath, dependencies: Injected) -> QueueDetailOut:
     openapi_extra=documented(QueueIn),
 )
 async def put_queue(
-    name: NameInPath,
+    name: NewName,
     wanted: Annotated[QueueIn, Depends(json_body(QueueIn))],
     dependencies: Injected,
     response: Response,
@@ -83,7 +86,7 @@ async def delete_queue(name: NameInPath, query: Annotated[DeleteQuery, Query()],
     """Close a queue for good: it takes nothing and starts nothing from now on. It is gone once maintenance has moved or
     cancelled its unfinished tasks, and those that run have ended."""
     fetch = dependencies.database.fetch
-    _found(name, await queues.get(fetch, name), dependencies)
+    _found(name, await _get(name, dependencies), dependencies)
     if name == dependencies.known_queues.default:
         raise QueueInUse(f"{name} is where submits go that name no queue: it is the first of QUEUES.")
     if query.mode is DeleteMode.REFUSE and (count := await queues.unfinished(fetch, name, most=MOST_COUNTED)):
@@ -107,6 +110,7 @@ async def pause_queue(
     name: NameInPath, wanted: Annotated[PauseIn, Depends(json_body(PauseIn, required=False))], dependencies: Injected
 ) -> QueueOut:
     """Let no task of it start anywhere, within a second. It takes tasks as before; what runs goes on."""
+    _found(name, await _get(name, dependencies), dependencies)
     row = _found(name, await queues.pause(dependencies.database.fetch, name, by=wanted.by), dependencies)
     await _tell(dependencies)
     return _out(row, dependencies)
@@ -115,6 +119,7 @@ async def pause_queue(
 @router.post("/{name}/resume", responses=responses(QueueNotFound))
 async def resume_queue(name: NameInPath, dependencies: Injected) -> QueueOut:
     """End a pause. A queue that is not paused stays as it is."""
+    _found(name, await _get(name, dependencies), dependencies)
     row = _found(name, await queues.resume(dependencies.database.fetch, name), dependencies)
     await _tell(dependencies)
     return _out(row, dependencies)
@@ -131,7 +136,7 @@ async def purge_queue(
 ) -> PurgeOut:
     """Cancel what waits in a queue; maintenance does it, in batches. What runs goes on, and what is scheduled stays."""
     fetch = dependencies.database.fetch
-    _found(name, await queues.get(fetch, name), dependencies)
+    _found(name, await _get(name, dependencies), dependencies)
     matching = await queue_clearing.count_matching(
         fetch,
         name,
@@ -153,9 +158,10 @@ async def purge_queue(
     return PurgeOut.model_validate({**row, "matching": matching})
 
 
-@router.get("/{name}/purges/{purge_id}", responses=responses(PurgeNotFound))
+@router.get("/{name}/purges/{purge_id}", responses=responses(QueueNotFound, PurgeNotFound))
 async def get_purge(name: NameInPath, purge_id: UUID, dependencies: Injected) -> PurgeOut:
     """How far a purge is. It is forgotten after a week."""
+    _found(name, await _get(name, dependencies), dependencies)
     row = await queue_clearing.get_purge(dependencies.database.fetch, purge_id, name)
     if row is None:
         raise PurgeNotFound(f"There is no purge {purge_id} of {name}.")
@@ -169,6 +175,10 @@ async def _tell(dependencies: Dependencies) -> None:
 
 def _out(row: QueueRow, dependencies: Dependencies) -> QueueOut:
     return QueueOut.of(row, default=dependencies.known_queues.default)
+
+
+async def _get(name: str, dependencies: Dependencies) -> QueueRow | None:
+    return await queues.get(dependencies.database.fetch, name) if re.fullmatch(QUEUE_PATTERN, name) else None
 
 
 def _found(name: str, row: QueueRow | None, dependencies: Dependencies) -> QueueRow:

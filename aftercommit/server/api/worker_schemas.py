@@ -64,7 +64,7 @@ class WorkersOut(Output):
 class WorkersQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    cursor: Annotated[str, Field(min_length=1, max_length=300)] | None = Field(
+    cursor: Annotated[str, Field(pattern=r"^[!-~]{1,300}$")] | None = Field(
         default=None, description="next_cursor of the page before"
     )
     limit: Annotated[int, Field(ge=1, le=1000)] = 50

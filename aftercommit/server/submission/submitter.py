@@ -94,7 +94,7 @@ class Submitter:
     ) -> list[SubmittedTask]:
         self.check_types(wanted)
         if any(task.queue is not None and task.queue not in self._queues.by_name for task in wanted):
-            await self._queues.look(self._database.fetch)  # another process may just have made it
+            await self._queues.refresh(self._database.fetch)  # another process may just have made it
         limit = self._settings.api_max_payload_bytes
         new, payload_bytes = self.prepare(wanted, queues=self._queues, most_bytes=limit, routes=self._catalogue.routes)
         if self._queues.bounded:
