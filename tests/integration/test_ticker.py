@@ -15,6 +15,7 @@ from aftercommit.core.states import Status
 from aftercommit.db import schedule_runs
 from aftercommit.db.database import Database, DatabaseConnection, Fetch
 from aftercommit.db.schedule_runs import Advance, Entry
+from aftercommit.runtime.known_queues import KnownQueues
 from aftercommit.runtime.notifier import Notifier
 from aftercommit.server.maintenance import tick_round
 from aftercommit.server.maintenance.schedule_run_pruner import ScheduleRunPruner
@@ -28,7 +29,9 @@ TASKS = "SELECT id, status, schedule ->> 'tick' AS tick FROM aftercommit.tasks O
 
 def a_ticker(settings: Settings, database: Database, **changes: Any) -> Ticker:
     notifier = Notifier(DatabaseConnection(settings, application="test"))
-    return Ticker(database, notifier, **{"queues": settings.queues, "interval_seconds": INTERVAL_SECONDS, **changes})
+    return Ticker(
+        database, notifier, **{"queues": KnownQueues(settings.queues), "interval_seconds": INTERVAL_SECONDS, **changes}
+    )
 
 
 @pytest.fixture
