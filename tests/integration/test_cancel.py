@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from aftercommit.core.settings import Settings
@@ -43,7 +44,12 @@ async def running(api: Api, service: Service, type: str, **fields: Any) -> str:
 
 
 async def cancel(api: Api, task_id: str, *, wait: float = 0, **body: Any) -> tuple[int, dict[str, Any]]:
-    status, task = await api.call("POST", f"/v1/tasks/{task_id}/cancel?wait={wait}", body or None)
+    path = f"/v1/tasks/{task_id}/cancel?wait={wait}"
+    try:
+        status, task = await api.call("POST", path, body or None)
+    except aiohttp.ClientOSError:
+        # Server and client close a connection that rested for seconds at the same moment. A cancel may be repeated.
+        status, task = await api.call("POST", path, body or None)
     return status, dict(task)
 
 
@@ -198,7 +204,7 @@ async def test_thousand_running_tasks_are_cancelled_at_once(api: Api, service: S
         asked = asyncio.get_running_loop().time()
         await service.until_idle(seconds=30)
         ended = asyncio.get_running_loop().time()
-        assert ended - asked < (15 if kills else 2)
+        assert ended - asked < (20 if kills else 6)  # on a quiet machine less than a second, or the lease and two
     rows = await service.query(
         "SELECT status, error ->> 'message' AS reason, count(*) FROM aftercommit.tasks GROUP BY 1, 2"
     )
