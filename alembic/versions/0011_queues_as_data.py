@@ -20,7 +20,7 @@ REPLACED = ("checked_task", "submit_given")
 
 
 def _time(name: str, **more: object) -> sa.Column[object]:
-    return sa.Column(name, sa.TIMESTAMP(timezone=True), **more)  # type: ignore[arg-type]
+    return sa.Column(name, sa.TIMESTAMP(timezone=True), **more)  # type: ignore[arg-type]  # options of a column
 
 
 COLUMNS = (

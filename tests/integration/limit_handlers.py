@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 from aftercommit import Context, task
@@ -37,9 +38,9 @@ def used(queue: str, limit: int) -> float:
     return sum(ended - began for began, ended in ran) / span / limit
 
 
-def most_over(queue: str, rate: float) -> float:
-    """By how many the starts exceeded ``rate`` in the worst stretch of time."""
-    starts = sorted(began for began, _ in RAN[queue])
+def most_over(starts: Iterable[float], rate: float) -> float:
+    """By how many the starts, in seconds, exceeded ``rate`` in the worst stretch of time."""
+    starts = sorted(starts)
     worst = lowest = 0.0
     for number, moment in enumerate(starts):
         # With this start, against the lowest account before it.

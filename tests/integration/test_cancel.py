@@ -44,12 +44,7 @@ async def running(api: Api, service: Service, type: str, **fields: Any) -> str:
 
 
 async def cancel(api: Api, task_id: str, *, wait: float = 0, **body: Any) -> tuple[int, dict[str, Any]]:
-    path = f"/v1/tasks/{task_id}/cancel?wait={wait}"
-    try:
-        status, task = await api.call("POST", path, body or None)
-    except aiohttp.ClientOSError:
-        # Server and client close a connection that rested for seconds at the same moment. A cancel may be repeated.
-        status, task = await api.call("POST", path, body or None)
+    status, task = await api.call("POST", f"/v1/tasks/{task_id}/cancel?wait={wait}", body or None)
     return status, dict(task)
 
 
@@ -195,7 +190,10 @@ async def test_thousand_running_tasks_are_cancelled_at_once(api: Api, service: S
             [{"type": "test.sleep_then_write", "payload": {"seconds": 60}} for _ in range(TASKS)]
         )
         await service.until("SELECT count(*) = 1000 FROM aftercommit.tasks WHERE status = 'running'", seconds=60)
-        cancels = asyncio.gather(*(cancel(api, task["id"], reason="all of them") for task in tasks))
+        # The server closes a connection that rested for seconds, which a busy client may hear too late.
+        unrested = aiohttp.TCPConnector(force_close=True)
+        fresh = Api(api.url, await stack.enter_async_context(aiohttp.ClientSession(connector=unrested)))
+        cancels = asyncio.gather(*(cancel(fresh, task["id"], reason="all of them") for task in tasks))
         if kills:
             await service.until("SELECT count(*) > 0 FROM aftercommit.tasks WHERE status = 'cancelled'")
             doomed.kill()
@@ -204,7 +202,7 @@ async def test_thousand_running_tasks_are_cancelled_at_once(api: Api, service: S
         asked = asyncio.get_running_loop().time()
         await service.until_idle(seconds=30)
         ended = asyncio.get_running_loop().time()
-        assert ended - asked < (20 if kills else 6)  # on a quiet machine less than a second, or the lease and two
+        assert ended - asked < (15 if kills else 2)
     rows = await service.query(
         "SELECT status, error ->> 'message' AS reason, count(*) FROM aftercommit.tasks GROUP BY 1, 2"
     )

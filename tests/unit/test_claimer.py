@@ -70,7 +70,7 @@ class Parts:
         taken, self.waiting = self.waiting[:slots], self.waiting[slots:]
         return taken
 
-    def refill(self, *, free_slots: int, rooms: Mapping[str, int]) -> None:  # noqa: ARG002
+    def refill(self, *, free_slots: int, rooms: Mapping[str, int]) -> None:  # noqa: ARG002  # by the fetcher's name
         self.refills.append(free_slots)
 
     def rooms(self) -> Mapping[str, int]:

@@ -83,8 +83,8 @@ async def put_queue(
 
 @router.delete("/{name}", status_code=202, responses=responses(QueueNotFound, QueueInUse))
 async def delete_queue(name: NameInPath, query: Annotated[DeleteQuery, Query()], dependencies: Injected) -> QueueOut:
-    """Close a queue for good: it takes nothing and starts nothing from now on. It is gone once maintenance has moved or
-    cancelled its unfinished tasks, and those that run have ended."""
+    """Close a queue for good: it takes nothing and starts nothing from now on. It is gone once maintenance has moved
+    its unfinished tasks, or has cancelled them and their code has stopped."""
     fetch = dependencies.database.fetch
     _found(name, await _get(name, dependencies), dependencies)
     if name == dependencies.known_queues.default:
